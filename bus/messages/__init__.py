@@ -1,0 +1,1 @@
+"""Every message that travels between actors and processes, one module per conversation."""
