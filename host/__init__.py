@@ -1,0 +1,1 @@
+"""What this machine is: memory and its pressure, processor, accelerator, BLAS."""
