@@ -1,0 +1,36 @@
+"""The limits that Linux's control groups (version 2) put on this process, such as a container's."""
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+ROOT = Path("/sys/fs/cgroup")
+SELF = Path("/proc/self/cgroup")
+
+
+def settings(name: str, root: Path = ROOT, membership: Path = SELF) -> Iterator[str]:
+    """What the file `name` says in this process's group and each one above it: the strictest counts.
+
+    Nothing, where there are no control groups or only those of version 1.
+    """
+    try:
+        group = parse_group(membership.read_text())
+    except OSError:
+        return
+    for folder in () if group is None else (group, *group.parents):
+        try:
+            yield (root / folder.relative_to("/") / name).read_text().strip()
+        except OSError:
+            continue  # the root group has no limits, and a container can't see the groups above its own
+
+
+def parse_group(text: str) -> PurePosixPath | None:
+    """The group in `/proc/self/cgroup`: the one line of hierarchy 0; None: version 1 only.
+
+    >>> parse_group("1:name=systemd:/\\n0::/system.slice/exo.service\\n")
+    PurePosixPath('/system.slice/exo.service')
+    """
+    for line in text.splitlines():
+        hierarchy, _, rest = line.partition("::")
+        if hierarchy == "0" and rest.startswith("/"):
+            return PurePosixPath(rest.removesuffix(" (deleted)"))
+    return None
