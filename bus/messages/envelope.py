@@ -1,4 +1,4 @@
-"""How messages travel over ROUTER and DEALER sockets: commands that are answered, and notices that are not."""
+"""How messages travel over ROUTER and DEALER: commands that are answered, and notices that are not."""
 
 from typing import TypeAlias
 

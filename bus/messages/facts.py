@@ -73,7 +73,6 @@ class ModelFact(Message, frozen=True):
     created_at: float
     """Seconds since 1970, from its folder."""
     quantization: str = ""
-    parameters: int | None = None
     read_only: bool = False
     built_in: bool = False
     tools: bool = False

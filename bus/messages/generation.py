@@ -3,6 +3,8 @@
 from enum import StrEnum
 from typing import TypeAlias
 
+import msgspec
+
 from bus.messages.base import Message, SequenceId, Value
 
 # -- what to generate ----------------------------------------------------------------------------
@@ -53,6 +55,10 @@ class TokenPrompt(Message, frozen=True):
 Prompt: TypeAlias = ChatPrompt | TextPrompt | TokenPrompt
 
 
+_SEED_STRIDE = 0x9E3779B97F4A7C15
+"""Far apart, so that neighbouring seeds of a client don't share answers (the golden ratio of 2**64)."""
+
+
 class Sampling(Value, frozen=True):
     """How the next token is chosen. The defaults change nothing; temperature 0 is greedy."""
 
@@ -67,6 +73,12 @@ class Sampling(Value, frozen=True):
     logit_bias: dict[int, float] = {}
     seed: int | None = None
     """The same seed and request give the same tokens, whatever else is in the batch."""
+
+    def reseeded(self, answer: int) -> "Sampling":
+        """The sampling of a prompt's answer of that number: with a seed, each gets one of its own."""
+        if self.seed is None or answer == 0:
+            return self
+        return msgspec.structs.replace(self, seed=(self.seed + answer * _SEED_STRIDE) % 2**63)
 
 
 class Stopping(Value, frozen=True):

@@ -1,0 +1,67 @@
+"""Notices an engine that makes no progress: every phase has a deadline that progress renews."""
+
+from dataclasses import dataclass
+
+from bus.messages.engine import Beat, Phase, PhaseChange
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Seconds without progress after which an engine counts as stuck."""
+
+    start_s: float = 60.0
+    """From the start of its process to its first word: Python and MLX are imported."""
+    load_s: float = 120.0
+    """Between two bits of progress while it loads."""
+    warm_s: float = 120.0
+    beat_s: float = 10.0
+    """Between two beats, which come twice a second."""
+    step_s: float = 60.0
+    """For one step while sequences are running."""
+
+
+class Watchdog:
+    """What an engine was last seen doing, and whether that was too long ago. Times are monotonic seconds."""
+
+    def __init__(self, deadlines: Deadlines, now: float) -> None:
+        self._deadlines = deadlines
+        self._phase = Phase.CONNECTING
+        self._progressed = now
+        self._beat_at = now
+        self._steps = -1
+
+    def phase_changed(self, change: PhaseChange, now: float) -> None:
+        """The engine said where it is."""
+        self._phase = change.phase
+        self._progressed = self._beat_at = now
+
+    def beaten(self, beat: Beat, now: float) -> None:
+        """The engine's pulse: it makes progress if it steps on, or if it has nothing to do."""
+        self._beat_at = now
+        idle = beat.running == 0 and beat.prefilling == 0 and beat.waiting == 0
+        if beat.steps != self._steps or (idle and self._phase is Phase.READY):
+            self._steps = beat.steps
+            if self._phase is Phase.READY:
+                self._progressed = now
+
+    def overdue(self, now: float) -> str | None:
+        """Why the engine counts as stuck, for a person to read; None: it does not."""
+        silent, still = now - self._beat_at, now - self._progressed
+        limits = self._deadlines
+        match self._phase:
+            case Phase.CONNECTING | Phase.WAITING | Phase.DOWNLOADING:
+                return _late("the engine process did not start", still, limits.start_s)
+            case Phase.LOADING:
+                return _late("loading made no progress", still, limits.load_s)
+            case Phase.WARMING:
+                return _late("the first computation did not end", still, limits.warm_s)
+            case Phase.READY | Phase.DRAINING:
+                return _late("the engine gave no sign of life", silent, limits.beat_s) or _late(
+                    "the engine made no step", still, limits.step_s
+                )
+            case Phase.STOPPED | Phase.FAILED:
+                return None
+
+
+def _late(what: str, waited_s: float, limit_s: float) -> str | None:
+    return f"{what} for {waited_s:.0f} s" if waited_s > limit_s else None

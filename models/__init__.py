@@ -1,0 +1,1 @@
+"""Models: what they are (cards), where they lie (the store), and the one that is built in."""

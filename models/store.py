@@ -1,0 +1,133 @@
+"""The folders that hold models: a non-empty folder with no `.partial` file in it is a model.
+
+Below a models directory a model lies in `NAME` or in `ORGANISATION/NAME`, copied there by hand or
+downloaded; a Hugging Face cache (`models--ORG--NAME/snapshots/…`) can be given as well. A directory may
+be read-only. When two directories hold the same name, the one given first counts.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bus.messages.base import ModelId
+from models.card import ModelCard, read_card
+
+BUILT_IN = ModelId("guide")
+"""The model that comes with the project."""
+
+_HUB_PREFIX = "models--"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModel:
+    """A model's folder and what is in it."""
+
+    id: ModelId
+    folder: Path
+    size_bytes: int
+    created_at: float
+    """Seconds since 1970."""
+    read_only: bool
+    tools: bool
+    card: ModelCard | None
+    problem: str = ""
+    """Why it can't be used, and what to do; empty when it can."""
+
+    @property
+    def built_in(self) -> bool:
+        """It came with the project."""
+        return self.folder == built_in_folder()
+
+
+def built_in_folder() -> Path:
+    """Where the built-in model lies."""
+    return Path(__file__).parent / BUILT_IN
+
+
+def scan(directories: Iterable[Path]) -> tuple[StoredModel, ...]:
+    """All models of the built-in kind and in `directories`, by name, each name once."""
+    found: dict[ModelId, StoredModel] = {BUILT_IN: read_folder(BUILT_IN, built_in_folder())}
+    for directory in directories:
+        for name, folder in _model_folders(directory):
+            if name not in found:
+                found[name] = read_folder(name, folder)
+    return tuple(sorted(found.values(), key=lambda model: model.id))
+
+
+def read_folder(name: ModelId, folder: Path) -> StoredModel:
+    """What is in a model's folder; what is wrong with it becomes its `problem`."""
+    card, problem = None, ""
+    try:
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        size = sum(path.stat().st_size for path in files)
+        created = folder.stat().st_mtime
+    except OSError as error:
+        return StoredModel(name, folder, 0, 0.0, True, False, None, f"can't be read: {error.strerror}")
+    try:
+        _check(files)
+        card = read_card(folder)
+    except ValueError as error:
+        problem = str(error)
+    writable = os.access(folder, os.W_OK)
+    return StoredModel(name, folder, size, created, not writable, _takes_tools(folder), card, problem)
+
+
+def _check(files: list[Path]) -> None:
+    """ValueError when these files can't be a whole model."""
+    partial = next((path for path in files if path.name.endswith(".partial")), None)
+    if partial is not None:
+        raise ValueError(f"is not complete: {partial.name} is still being written")
+    if not any(path.suffix == ".safetensors" for path in files):
+        raise ValueError("has no .safetensors file: copy the model's whole folder")
+
+
+def _takes_tools(folder: Path) -> bool:
+    """Whether the chat template looks at `tools`."""
+    for name in ("chat_template.jinja", "tokenizer_config.json"):
+        try:
+            if "tools" in (folder / name).read_text(encoding="utf-8"):
+                return True
+        except (OSError, UnicodeDecodeError):
+            continue
+    return False
+
+
+def _model_folders(directory: Path) -> Iterator[tuple[ModelId, Path]]:
+    """Names and folders below a models directory; one that is missing or unreadable holds none."""
+    for folder in _folders(directory):
+        if folder.name.startswith(_HUB_PREFIX):
+            snapshot = _hub_snapshot(folder)
+            if snapshot is not None:
+                yield ModelId(folder.name.removeprefix(_HUB_PREFIX).replace("--", "/")), snapshot
+        elif _holds_files(folder):
+            yield ModelId(folder.name), folder
+        else:
+            for inner in _folders(folder):
+                if _holds_files(inner):
+                    yield ModelId(f"{folder.name}/{inner.name}"), inner
+
+
+def _folders(directory: Path) -> list[Path]:
+    try:
+        return sorted(path for path in directory.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError:
+        return []
+
+
+def _holds_files(folder: Path) -> bool:
+    try:
+        return any(path.is_file() and not path.name.startswith(".") for path in folder.iterdir())
+    except OSError:
+        return False
+
+
+def _hub_snapshot(folder: Path) -> Path | None:
+    """The snapshot that a Hugging Face cache folder calls `main`, or else its newest."""
+    snapshots = {path.name: path for path in _folders(folder / "snapshots")}
+    try:
+        main = (folder / "refs" / "main").read_text(encoding="utf-8").strip()
+    except OSError:
+        main = ""
+    newest = max(snapshots.values(), key=lambda path: path.stat().st_mtime, default=None)
+    return snapshots.get(main, newest)
