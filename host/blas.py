@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from importlib import metadata
 
-from host import processor
+from host import commands, processor
 
 SONAMES = ("libopenblasp.so.0", "libopenblas_pthreads.so.0", "libopenblas.so.0", "libopenblaso.so.0")
-"""As the dynamic linker knows them, threaded builds first: Fedora's plain `libopenblas.so.0` uses one core."""
+"""As the dynamic linker knows them, threaded builds first: Fedora's plain `libopenblas.so.0` has one."""
 
 HOW_TO_GET_IT = (
     "Debian, Ubuntu: `apt install libopenblas0-pthread`; Fedora: `dnf install openblas-threads`; "
@@ -120,6 +120,14 @@ def _build(library: ctypes.CDLL) -> str:
     library.openblas_get_config.restype = ctypes.c_char_p
     config = library.openblas_get_config()
     return config.decode(errors="replace").strip() if isinstance(config, bytes) else ""
+
+
+def advice(environment: Mapping[str, str] = os.environ) -> str:
+    """What would make MLX faster here, for a person to read; empty: nothing. Loads no library."""
+    if not _is_reference_build() or environment.get("EXO_BLAS", "").strip():
+        return ""
+    listing = commands.output("/sbin/ldconfig", "-p")
+    return "" if listing is None or any(name in listing for name in SONAMES) else absent_note()
 
 
 def absent_note(wish: str = "") -> str:

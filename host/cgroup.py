@@ -7,8 +7,8 @@ ROOT = Path("/sys/fs/cgroup")
 SELF = Path("/proc/self/cgroup")
 
 
-def settings(name: str, root: Path = ROOT, membership: Path = SELF) -> Iterator[str]:
-    """What the file `name` says in this process's group and each one above it: the strictest counts.
+def folders(root: Path = ROOT, membership: Path = SELF) -> Iterator[Path]:
+    """This process's group and each one above it: of their limits, the strictest counts.
 
     Nothing, where there are no control groups or only those of version 1.
     """
@@ -16,11 +16,17 @@ def settings(name: str, root: Path = ROOT, membership: Path = SELF) -> Iterator[
         group = parse_group(membership.read_text())
     except OSError:
         return
-    for folder in () if group is None else (group, *group.parents):
-        try:
-            yield (root / folder.relative_to("/") / name).read_text().strip()
-        except OSError:
-            continue  # the root group has no limits, and a container can't see the groups above its own
+    if group is not None:
+        yield from (root / folder.relative_to("/") for folder in (group, *group.parents))
+
+
+def setting(folder: Path, name: str) -> str:
+    """What a group's file says; empty where there is none: the root group has no limits, and a container
+    can't see the groups above its own."""
+    try:
+        return (folder / name).read_text().strip()
+    except OSError:
+        return ""
 
 
 def parse_group(text: str) -> PurePosixPath | None:

@@ -11,8 +11,8 @@ from host import cgroup
 
 def usable_count() -> int:
     """Processors that this process may use: the machine's, less by affinity and by a container's quota."""
-    quotas = [math.ceil(share) for text in cgroup.settings("cpu.max") if (share := parse_cpu_max(text))]
-    return max(1, min([_affinity(), *quotas]))
+    shares = (parse_cpu_max(cgroup.setting(group, "cpu.max")) for group in cgroup.folders())
+    return max(1, min([_affinity(), *(math.ceil(share) for share in shares if share)]))
 
 
 def _affinity() -> int:
