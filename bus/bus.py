@@ -1,0 +1,122 @@
+"""A node's sockets together: opened, used and closed as one."""
+
+import logging
+import secrets
+from collections.abc import Callable
+from typing import Final, Self
+
+import zmq
+
+from bus.commands import CommandRouter, Peer
+from bus.counts import Counts
+from bus.messages.base import NodeId
+from bus.messages.envelope import Body
+from bus.messages.facts import Fact, Since
+from bus.messages.generation import Refusal
+from bus.publisher import FactPublisher
+from bus.reader import FactReader
+from bus.sockets import DEFAULTS, Limits
+from bus.view import ClusterView
+
+logger = logging.getLogger(__name__)
+
+OPENING_S: Final = 10.0
+"""How long the bus may take to hear itself; it takes milliseconds."""
+
+
+def new_identity() -> bytes:
+    """A routing id that nobody guesses."""
+    # ZeroMQ keeps those that begin with 0 for itself.
+    return b"\x01" + secrets.token_bytes(16)
+
+
+class Bus:
+    """One per node, on the event loop's thread; `publish`, `withdraw` and `view.facts` are for any thread."""
+
+    def __init__(self, node: NodeId, host: str, limits: Limits) -> None:
+        """Use `open`."""
+        self.node = node
+        self.counts = Counts()
+        self.view = ClusterView()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        session = f"{node}/{secrets.token_hex(8)}"
+        self._publisher = FactPublisher(self._context, host, session, self.counts, limits)
+        self._router = CommandRouter(self._context, host, self.counts, limits, self._publisher)
+        own = new_identity()
+        self.serve(own, "own reader")
+        self._reader = FactReader(
+            self._context,
+            self.facts_endpoint,
+            self.commands_endpoint,
+            own,
+            self.view.apply,
+            self.counts,
+            limits,
+        )
+
+    @classmethod
+    async def open(cls, node: NodeId, host: str = "127.0.0.1", *, limits: Limits = DEFAULTS) -> Self:
+        """Bind both sockets on free TCP ports of `host`, and follow this node's own facts."""
+        bus = cls(node, host, limits)
+        try:
+            await bus._reader.caught_up(OPENING_S)
+        except BaseException:
+            await bus.close()
+            raise
+        logger.debug("Facts on %s, commands on %s", bus.facts_endpoint, bus.commands_endpoint)
+        return bus
+
+    @property
+    def facts_endpoint(self) -> str:
+        """Where facts can be subscribed to: topics `fact` and `passed`, two frames each."""
+        return self._publisher.endpoint
+
+    @property
+    def commands_endpoint(self) -> str:
+        """Where a Dealer connects to."""
+        return self._router.endpoint
+
+    def publish(self, key: str, fact: Fact) -> None:
+        """Set one of this node's facts; told to readers if it is news. Raises TooLarge. From any thread."""
+        self._publisher.publish(key, fact)
+
+    def withdraw(self, key: str) -> None:
+        """Take one of this node's facts back; no harm if there is none. From any thread."""
+        self._publisher.publish(key, None)
+
+    def expect(
+        self,
+        identity: bytes,
+        *,
+        receive: Callable[[Body], None],
+        gone: Callable[[], None],
+        arrived: Callable[[], None] | None = None,
+        answer: Callable[[Body], Refusal | None] | None = None,
+        name: str = "",
+    ) -> Peer:
+        """Admit the Dealer with this routing id, from before it connects until `peer.forget()`.
+
+        `receive` gets its notices and `answer` its commands (None: done; without it each is refused), on the
+        loop, one at a time, in the order of sending. `arrived` is called before the first message over a new
+        connection, and `gone` when that connection has ended, after its last message.
+        """
+        return self._router.expect(
+            identity, receive=receive, gone=gone, arrived=arrived, answer=answer, name=name
+        )
+
+    def serve(self, identity: bytes, name: str = "") -> Peer:
+        """Admit a reader of facts: it may ask for what it missed."""
+
+        def receive(body: Body) -> None:
+            if isinstance(body, Since):
+                peer.notify(self._publisher.answer(body))
+
+        peer = self._router.expect(identity, receive=receive, name=name)
+        return peer
+
+    async def close(self) -> None:
+        """Close every socket; what was not sent yet is lost, and open commands fail with PeerGone."""
+        self._reader.close()
+        self._router.close()
+        self._publisher.close()
+        self._context.term()

@@ -1,0 +1,127 @@
+"""Facts out: numbered updates on an XPUB socket, which knows who listens, and answers to who missed some."""
+
+import asyncio
+import logging
+import sys
+import threading
+from collections import deque
+from typing import Final
+
+import zmq
+
+from bus.codec import encode
+from bus.counts import Count, Counts
+from bus.ledger import KEPT, Ledger
+from bus.messages.base import Message
+from bus.messages.envelope import Passed
+from bus.messages.facts import Fact, Since, Snapshot, Update, Updates
+from bus.port import Frames, Port
+from bus.sockets import Limits, bind, open_socket
+
+logger = logging.getLogger(__name__)
+
+FACT_TOPIC: Final = b"fact"
+PASSED_TOPIC: Final = b"passed"
+
+BEAT_S: Final = 0.5
+"""A lost update goes unseen no longer than this."""
+
+_SUBSCRIBED: Final = b"\x01"
+_UNSUBSCRIBED: Final = b"\x00"
+
+
+class FactPublisher:
+    """Binds an XPUB on a free port. `publish` and `withdraw` are for any thread, the rest for the loop's."""
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        host: str,
+        session: str,
+        counts: Counts,
+        limits: Limits,
+        *,
+        beat_s: float = BEAT_S,
+        kept: int = KEPT,
+    ) -> None:
+        self._counts = counts
+        self._beat_s = beat_s
+        self._loop = asyncio.get_running_loop()
+        self._lock = threading.Lock()
+        self._ledger = Ledger(session, kept)
+        self._unsent: deque[Update] = deque()
+        self._open = True
+        self._watched: set[bytes] = set()
+        socket = open_socket(context, zmq.XPUB, limits)
+        # Hear of every new subscriber, not only of the first.
+        socket.setsockopt(zmq.XPUB_VERBOSE, 1)
+        self.endpoint = bind(socket, host)
+        self._port = Port(socket, self._hear)
+        self._beating = self._loop.call_soon(self._beat)
+
+    def publish(self, key: str, fact: Fact | None) -> None:
+        """Set or withdraw a fact; readers are told if it is news, unless this is closed. Raises TooLarge."""
+        # Too large a fact is its owner's to hear of, here and now.
+        encode(Update(self._ledger.session, sys.maxsize, key, fact))
+        with self._lock:
+            update = self._ledger.set(key, fact) if self._open else None
+            if update is None:
+                return
+            self._unsent.append(update)
+            if len(self._unsent) == 1:
+                self._loop.call_soon_threadsafe(self._flush)
+
+    def answer(self, since: Since) -> Updates | Snapshot:
+        """What a reader that is behind is to be told."""
+        with self._lock:
+            answer = self._ledger.answer(since)
+        self._counts.add(Count.SNAPSHOTS if isinstance(answer, Snapshot) else Count.REPLAYS)
+        return answer
+
+    @property
+    def watching(self) -> bool:
+        """Somebody wants to know what passes."""
+        return bool(self._watched)
+
+    def witness(self, passed: Passed) -> None:
+        """Tell who watches the bus that a message went by."""
+        self._send(PASSED_TOPIC, passed)
+
+    def close(self) -> None:
+        with self._lock:
+            self._open = False
+        self._beating.cancel()
+        self._port.close()
+
+    def _flush(self) -> None:
+        while not self._port.closed:
+            with self._lock:
+                if not self._unsent:
+                    return
+                update = self._unsent.popleft()
+            self._send(FACT_TOPIC, update)
+
+    def _beat(self) -> None:
+        self._flush()
+        self._send_head()
+        self._beating = self._loop.call_later(self._beat_s, self._beat)
+
+    def _send_head(self) -> None:
+        with self._lock:
+            head = self._ledger.head()
+        self._send(FACT_TOPIC, head)
+
+    def _send(self, topic: bytes, message: Message) -> None:
+        self._port.send((topic, encode(message)))
+
+    def _hear(self, frames: Frames) -> None:
+        """A subscription, or its end; subscribers have nothing else to say."""
+        said = frames[0].bytes
+        kind, topic = said[:1], said[1:]
+        if len(frames) != 1 or kind not in (_SUBSCRIBED, _UNSUBSCRIBED):
+            self._counts.drop(Count.MALFORMED, "a subscriber", "not a subscription")
+            return
+        if PASSED_TOPIC.startswith(topic):
+            self._watched.add(topic) if kind == _SUBSCRIBED else self._watched.discard(topic)
+        if kind == _SUBSCRIBED and FACT_TOPIC.startswith(topic):
+            self._send_head()  # a new reader learns at once that it is behind

@@ -1,0 +1,111 @@
+"""Facts in: subscribes to one publisher, and asks its ROUTER for what it missed until it has it."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import zmq
+
+from bus.codec import News, Undecodable, decode_news
+from bus.counts import Count, Counts
+from bus.dealer import Dealer
+from bus.messages.envelope import Body
+from bus.messages.facts import Head, Snapshot, Update, Updates
+from bus.messages.generation import Refusal
+from bus.port import Frames, Port
+from bus.publisher import FACT_TOPIC
+from bus.replica import Change, Replica
+from bus.salvage import salvage_news
+from bus.sockets import Limits, open_socket
+
+PATIENCE_S: Final = 0.25
+"""How long an answer may take before the question is asked again; then twice as long, and so on."""
+PATIENCE_AT_MOST_S: Final = 5.0
+
+
+class FactReader:
+    """Follows one publisher. To be used on the loop's thread only."""
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        facts_endpoint: str,
+        commands_endpoint: str,
+        identity: bytes,
+        apply: Callable[[tuple[Change, ...]], None],
+        counts: Counts,
+        limits: Limits,
+        *,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        """`identity` must be one that the publisher's bus serves; `apply` is called with what changed."""
+        self._publisher = f"the publisher at {facts_endpoint}"
+        self._apply = apply
+        self._counts = counts
+        self._patience_s = self._first_patience_s = patience_s
+        self._loop = asyncio.get_running_loop()
+        self._asked: asyncio.TimerHandle | None = None
+        self._caught_up = asyncio.Event()
+        self.replica = Replica()
+        self._desk = Dealer(context, commands_endpoint, identity, self._mend, counts, limits)
+        socket = open_socket(context, zmq.SUB, limits)
+        socket.subscribe(FACT_TOPIC)
+        socket.connect(facts_endpoint)
+        self._port = Port(socket, self.hear)
+        self._ask()
+
+    async def caught_up(self, timeout_s: float) -> None:
+        """Wait until it holds all that the publisher had said so far. Raises TimeoutError."""
+        async with asyncio.timeout(timeout_s):
+            await self._caught_up.wait()
+
+    def close(self) -> None:
+        self._rest()
+        self._desk.close()
+        self._port.close()
+
+    def hear(self, frames: Frames) -> None:
+        """Take in what was published."""
+        if len(frames) != 2 or frames[0].bytes != FACT_TOPIC:
+            self._counts.drop(Count.MALFORMED, self._publisher, f"{len(frames)} frames are no fact")
+            return
+        news = self._decode(frames[1].buffer)
+        if news is not None:
+            self._take(news)
+
+    def _decode(self, data: memoryview) -> News | None:
+        try:
+            return decode_news(data)
+        except Undecodable as error:
+            self._counts.drop(error.count, self._publisher, error.detail)
+            return salvage_news(data) if error.count is Count.UNKNOWN_TYPE else None
+
+    def _mend(self, body: Body) -> Refusal | None:
+        """Take in the answer to a question."""
+        if isinstance(body, Updates | Snapshot):
+            self._take(body)
+            if not self.replica.behind:
+                self._rest()
+                self._patience_s = self._first_patience_s
+        return None
+
+    def _take(self, message: Update | Head | Updates | Snapshot) -> None:
+        changes = self.replica.hear(message)
+        if changes:
+            self._apply(changes)
+        if not self.replica.behind:
+            self._caught_up.set()
+        elif self._asked is None:
+            self._ask()
+
+    def _ask(self) -> None:
+        """One question at a time, again and again while there is no answer."""
+        self._counts.add(Count.GAPS)
+        self._desk.notify(self.replica.since())
+        self._asked = self._loop.call_later(self._patience_s, self._ask)
+        self._patience_s = min(2 * self._patience_s, PATIENCE_AT_MOST_S)
+
+    def _rest(self) -> None:
+        if self._asked is not None:
+            self._asked.cancel()
+            self._asked = None

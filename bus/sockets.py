@@ -1,0 +1,56 @@
+"""ZeroMQ sockets with every limit set: queues, message sizes, heartbeats, lingering."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import zmq
+
+from bus.codec import MESSAGE_LIMIT
+
+FRAME_LIMIT: Final = 2 * MESSAGE_LIMIT
+"""Bytes. ZeroMQ ends the connection that brings a larger frame; between the two limits the codec counts."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much may wait, and how long. ZeroMQ's own defaults know no end for most of these."""
+
+    commands: int = 10_000
+    """Messages queued to, and from, each peer of a ROUTER or DEALER. At 100 steps a second and 100 kB/s
+    this is far more than a peer that lives ever needs; one that is stuck costs about 10 MB."""
+    facts: int = 1_000
+    """The same for each subscriber: what is dropped is mended."""
+    heartbeat_ms: int = 500
+    silence_ms: int = 2_000
+    """A peer that answers no heartbeat for so long is disconnected. Heartbeats are answered by ZeroMQ's own
+    thread: they show that host and process are there, and not that the process gets anywhere."""
+    reconnect_ms: int = 20
+    reconnect_at_most_ms: int = 1_000
+    handshake_ms: int = 5_000
+
+
+DEFAULTS: Final = Limits()
+
+
+def open_socket(
+    context: zmq.Context[zmq.Socket[bytes]], kind: zmq.SocketType, limits: Limits
+) -> zmq.Socket[bytes]:
+    """A socket that can be bound or connected; limits count only when set before that."""
+    socket = context.socket(kind)
+    facts = kind in (zmq.XPUB, zmq.SUB)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.SNDHWM, limits.facts if facts else limits.commands)
+    socket.setsockopt(zmq.RCVHWM, limits.facts if facts else limits.commands)
+    socket.setsockopt(zmq.MAXMSGSIZE, FRAME_LIMIT)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, limits.heartbeat_ms)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, limits.silence_ms)
+    socket.setsockopt(zmq.RECONNECT_IVL, limits.reconnect_ms)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, limits.reconnect_at_most_ms)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, limits.handshake_ms)
+    return socket
+
+
+def bind(socket: zmq.Socket[bytes], host: str) -> str:
+    """Bind to a free TCP port; returns the endpoint to connect to."""
+    socket.bind(f"tcp://{host}:*")
+    return socket.getsockopt_string(zmq.LAST_ENDPOINT)
