@@ -1,0 +1,1 @@
+"""The actor kernel on pykka, and one file per kind of actor."""

@@ -1,0 +1,237 @@
+"""A supervisor starts its children in order, restarts those that end, and gives up if that does not help."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, Never, TypeAlias, TypeVar
+
+import pykka
+
+from actors.actor import ThreadActor
+from actors.directory import Directory, Name
+from actors.lifecycle import Killed, Terminated
+from actors.reference import Ref
+from actors.restarts import History, Intensity, Restart, Strategy, TooManyRestarts, affected, is_restarted
+
+logger = logging.getLogger(__name__)
+
+M = TypeVar("M")
+C = TypeVar("C", contravariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Child(Generic[C]):
+    """How to start and stop one supervised actor."""
+
+    name: Name[C]
+    start: Callable[[], Ref[C]]
+    restart: Restart = Restart.PERMANENT
+    start_within_s: float = 10.0
+    stop_within_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Unstarted:
+    """A child could not even be made."""
+
+    child: Child[Never]
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class Revive:
+    """The wait before a restart is over."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """A child that was released should have stopped by now."""
+
+    ref: Ref[Never]
+
+
+Supervising: TypeAlias = Terminated | Unstarted | Revive | Overdue
+
+
+class Supervisor(ThreadActor[Supervising | M]):
+    """Keeps its children running, and registers each life of theirs in `directory` under the child's name.
+
+    Children start one after the other, each when the one before has started; a child must therefore not ask
+    its supervisor in `on_start`. They stop in the reverse order, with a deadline each, after which they are
+    killed. `M` is what a subclass understands besides; it gets that in `on_message`.
+    """
+
+    def __init__(
+        self,
+        *children: Child[Never],
+        strategy: Strategy = Strategy.ONE_FOR_ONE,
+        intensity: Intensity | None = None,
+        directory: Directory | None = None,
+    ) -> None:
+        super().__init__()
+        self._supervised = list(children)
+        self._strategy = strategy
+        self._intensity = intensity or Intensity()
+        self._directory = directory or Directory()
+        self._history = History()
+        self._lives: dict[str, Ref[Never]] = {}
+        self._waiting: set[str] = set()
+
+    def on_start(self) -> None:
+        self._start_in_order(self._supervised)
+
+    def on_receive(self, message: Supervising | M) -> object:
+        match message:
+            case Terminated(ref=ref, cause=cause):
+                self._on_terminated(ref, cause)
+            case Unstarted(child=child, error=error):
+                self._on_end_of(child, error)
+            case Revive(name=name):
+                self._revive(name)
+            case Overdue(ref=ref):
+                ref.kill("it did not stop in time")
+            case _:
+                return self.on_message(message)
+        return None
+
+    def on_message(self, message: M) -> object:
+        """What a subclass understands besides."""
+        raise TypeError(f"{self.actor_ref} does not understand {type(message).__name__}")
+
+    def on_end(self, cause: BaseException | None) -> None:
+        if not isinstance(cause, Killed):
+            self._stop_in_reverse(self._supervised)
+
+    def supervise(self, child: Child[Never]) -> None:
+        """Start one more child, after the others. For subclasses; an error counts as the child's failure."""
+        self._supervised.append(child)
+        if self._strategy is Strategy.REST_FOR_ONE and self._waiting:
+            self._waiting.add(child.name)  # it comes with those before it
+        else:
+            self._start(child)
+
+    def release(self, name: str) -> bool:
+        """Stop a child for good, without waiting for it. For subclasses. False: it has no such child."""
+        child = next((child for child in self._supervised if child.name == name), None)
+        if child is None:
+            return False
+        self._supervised.remove(child)
+        if name in self._waiting:
+            self._waiting.discard(name)
+            self._revive_first()
+        ref = self._lives.pop(name, None)
+        if ref is not None:
+            ref.stop(block=False)
+            self.tell_later(child.stop_within_s, Overdue(ref))
+        return True
+
+    # -- ends and restarts --
+
+    def _on_terminated(self, ref: Ref[Never], cause: BaseException | None) -> None:
+        child = next((child for child in self._supervised if self._lives.get(child.name) is ref), None)
+        if child is None:
+            return  # we stopped it ourselves
+        del self._lives[child.name]
+        self._on_end_of(child, cause)
+
+    def _on_end_of(self, child: Child[Never], cause: BaseException | None) -> None:
+        if child not in self._supervised:
+            return
+        if not is_restarted(child.restart, cause):
+            self._supervised.remove(child)
+            return
+        delay_s = self._count_restart(child, cause)
+        logger.warning("%s ended (%r): starting it again in %.1f s", child.name, cause, delay_s)
+        self._waiting.add(child.name)
+        self._stop_dependants(child)
+        self.tell_later(delay_s, Revive(child.name))
+
+    def _count_restart(self, child: Child[Never], cause: BaseException | None) -> float:
+        """How many seconds to wait before this one. Raises TooManyRestarts."""
+        try:
+            self._history = self._history.with_restart(time.monotonic(), self._intensity)
+        except TooManyRestarts as too_many:
+            raise TooManyRestarts(f"{child.name}: {too_many}") from cause
+        return self._intensity.delay_s(len(self._history.times_s))
+
+    def _stop_dependants(self, child: Child[Never]) -> None:
+        """Stop those that end with it, to be started again after it."""
+        running = [
+            each for each in affected(self._supervised, child, self._strategy) if each.name in self._lives
+        ]
+        self._stop_in_reverse(running)
+        for each in running:
+            if each.restart is Restart.TEMPORARY:
+                self._supervised.remove(each)
+            else:
+                self._waiting.add(each.name)
+
+    def _revive(self, name: str) -> None:
+        if self._strategy is Strategy.REST_FOR_ONE:
+            if self._in_waiting() and self._in_waiting()[0].name == name:
+                self._start_in_order(self._in_waiting())
+            return  # otherwise what it relies on waits too, and will bring it along
+        self._start_in_order([child for child in self._in_waiting() if child.name == name])
+
+    def _revive_first(self) -> None:
+        """One of those that wait has been released: those that waited for it need wait no longer."""
+        if self._strategy is Strategy.REST_FOR_ONE and self._in_waiting():
+            self.tell_later(0, Revive(self._in_waiting()[0].name))
+
+    def _in_waiting(self) -> list[Child[Never]]:
+        return [child for child in self._supervised if child.name in self._waiting]
+
+    # -- starting and stopping --
+
+    def _start_in_order(self, children: Sequence[Child[Never]]) -> None:
+        self._waiting.update(child.name for child in children)
+        for child in tuple(children):
+            self._waiting.discard(child.name)
+            if not self._start(child) and self._strategy is Strategy.REST_FOR_ONE:
+                return  # the rest waits for it
+
+    def _start(self, child: Child[Never]) -> bool:
+        """Whether it has started; if not, it will be tried again."""
+        try:
+            ref = child.start()
+        except Exception as error:
+            logger.exception("%s could not be started", child.name)
+            self.actor_ref.deliver(Unstarted(child, error))
+            return False
+        self._lives[child.name] = self.adopt(ref)
+        self._directory.register(child.name, ref)
+        ref.watch(self.actor_ref)
+        try:
+            ref.started.get(timeout=child.start_within_s)
+        except pykka.ActorDeadError:
+            return False  # Terminated is on its way
+        except pykka.Timeout:
+            logger.error("%s did not start within %s s: killing it", child.name, child.start_within_s)
+            ref.kill(f"it did not start within {child.start_within_s} s")
+            return False
+        return True
+
+    def _stop_in_reverse(self, children: Sequence[Child[Never]]) -> None:
+        for child in reversed(children):
+            ref = self._lives.pop(child.name, None)
+            if ref is not None:
+                _stop(child, ref)
+
+
+def _stop(child: Child[Never], ref: Ref[Never]) -> None:
+    """Stop a child and wait until it has ended, with a deadline for stopping in order and one for dying."""
+    try:
+        ref.stop(timeout=child.stop_within_s)
+        return
+    except pykka.Timeout:
+        logger.error("%s did not stop within %s s: killing it", child.name, child.stop_within_s)
+    ref.kill(f"it did not stop within {child.stop_within_s} s")
+    try:
+        ref.ended.get(timeout=child.stop_within_s)
+    except pykka.Timeout:
+        logger.error("%s is stuck in a handler: leaving it behind", child.name)
