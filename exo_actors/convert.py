@@ -1,0 +1,78 @@
+"""From the text of a setting to its value; each raises ValueError in words for a person."""
+
+import math
+from pathlib import Path
+from urllib.parse import urlsplit
+
+TRUTHS = {
+    "1": True,
+    "true": True,
+    "yes": True,
+    "on": True,
+    "0": False,
+    "false": False,
+    "no": False,
+    "off": False,
+}
+
+
+def text(given: str) -> str:
+    """Any text that is not empty."""
+    if not given.strip():
+        raise ValueError("it is empty")
+    return given.strip()
+
+
+def path(given: str) -> Path:
+    """A path, absolute from here on: the node may change its folder."""
+    return Path(text(given)).expanduser().absolute()
+
+
+def port(given: str) -> int:
+    """0 to 65535."""
+    if not (given.isascii() and given.isdigit()) or int(given) > 65535:
+        raise ValueError(f"{given!r} is not a port (0 to 65535)")
+    return int(given)
+
+
+def count(given: str) -> int:
+    """A whole number above 0."""
+    if not (given.isascii() and given.isdigit()) or int(given) == 0:
+        raise ValueError(f"{given!r} is not a whole number above 0")
+    return int(given)
+
+
+def positive(given: str) -> float:
+    """A finite number above 0."""
+    try:
+        number = float(given)
+    except ValueError:
+        number = math.nan
+    if not (0 < number < math.inf):
+        raise ValueError(f"{given!r} is not a number above 0")
+    return number
+
+
+def truth(given: str) -> bool:
+    """Yes or no, in one of the usual words."""
+    if given.lower() not in TRUTHS:
+        raise ValueError(f"{given!r} is neither 1 nor 0")
+    return TRUTHS[given.lower()]
+
+
+def url(given: str) -> str:
+    """A node's address without a path, such as http://127.0.0.1:52415."""
+    parts = urlsplit(given if "://" in given else f"http://{given}")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
+        raise ValueError(f"{given!r} is not a node's address, such as http://127.0.0.1:52415")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def node_url(host: str, number: int) -> str:
+    """Where a node that listens on `host` is found from this machine.
+
+    >>> node_url("::1", 52415)
+    'http://[::1]:52415'
+    """
+    reachable = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{reachable}]:{number}" if ":" in reachable else f"http://{reachable}:{number}"

@@ -1,0 +1,197 @@
+"""What a node is started with: made once from the command line and the environment, never changed."""
+
+import argparse
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Never, TypeVar
+
+from exo_actors import __version__, convert
+from exo_actors.logs import Levels, parse_levels
+
+T = TypeVar("T")
+
+DEFAULT_PORT = 52415
+DEFAULT_PACE_MS = 60.0
+DEFAULT_TIMEOUT_S = 3600.0
+
+
+class UsageError(Exception):
+    """A flag or an environment variable is wrong; the message says which and what it takes."""
+
+
+class Command(StrEnum):
+    """What to do."""
+
+    RUN = "run"
+    DOCTOR = "doctor"
+    WATCH = "watch"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be set on a node."""
+
+    command: Command
+    host: str
+    """The address to listen on; beyond loopback only if a person says so."""
+    port: int
+    """0: any free one."""
+    data_dir: Path
+    models_dirs: tuple[Path, ...]
+    """Where models lie: the first one that has a model counts, the first writable one takes new ones."""
+    models: tuple[str, ...]
+    """What to serve from the start, by name or path; none: the built-in model."""
+    name: str | None
+    offline: bool
+    """Nothing is asked of the internet."""
+    page: bool
+    pace_s: float
+    """The gap between two tokens of a running stream that others' prompts may cause."""
+    timeout_s: float
+    """The deadline of a whole request that does not bring its own."""
+    context: int | None
+    """The longest prompt and answer together, in tokens; None: what each model was made for."""
+    log: Levels
+    node: str
+    """`watch`: the address of the node to look at."""
+
+    @property
+    def logs_dir(self) -> Path:
+        return self.data_dir / "logs"
+
+
+def read(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """Settings from arguments, else from the environment, else the defaults; raises UsageError."""
+    given = _Given(_parser().parse_args(list(argv)), environment)
+    host = given.one("host", convert.text, "127.0.0.1")
+    port = given.one("port", convert.port, DEFAULT_PORT)
+    data_dir = given.one("data-dir", convert.path, default_data_dir(platform.system(), environment))
+    return Settings(
+        command=Command(given.command),
+        host=host,
+        port=port,
+        data_dir=data_dir,
+        models_dirs=given.many("models-dir", convert.path, os.pathsep) or (data_dir / "models",),
+        models=given.many("model", convert.text, ","),
+        name=given.one("name", convert.text, None),
+        offline=given.switch("offline"),
+        page=not given.switch("no-page"),
+        pace_s=given.one("pace", convert.positive, DEFAULT_PACE_MS) / 1000,
+        timeout_s=given.one("timeout", convert.positive, DEFAULT_TIMEOUT_S),
+        context=given.one("context", convert.count, None),
+        log=given.one("log", parse_levels, Levels()),
+        node=given.one("node", convert.url, convert.node_url(host, port or DEFAULT_PORT)),
+    )
+
+
+def default_data_dir(system: str, environment: Mapping[str, str]) -> Path:
+    """Where the system's habits put a program's data."""
+    if system == "Darwin":
+        return Path.home() / "Library" / "Application Support" / "exo_actors"
+    base = environment.get("XDG_DATA_HOME", "")
+    return (Path(base) if base.startswith("/") else Path.home() / ".local" / "share") / "exo_actors"
+
+
+def variable(flag: str) -> str:
+    """The environment variable of a flag: EXO_MODELS_DIR of `models-dir`."""
+    return "EXO_" + flag.upper().replace("-", "_")
+
+
+class _Given:
+    """What was given on the command line and, where nothing was, in the environment."""
+
+    def __init__(self, arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
+        self._arguments: dict[str, object] = vars(arguments)
+        self._environment = environment
+        self.command = str(self._arguments["command"])
+
+    def one(self, flag: str, as_type: Callable[[str], T], default: T) -> T:
+        source, texts = self._texts(flag, separator=None)
+        return _converted(source, texts[-1], as_type) if texts else default
+
+    def many(self, flag: str, as_type: Callable[[str], T], separator: str) -> tuple[T, ...]:
+        source, texts = self._texts(flag, separator)
+        return tuple(_converted(source, text, as_type) for text in texts)
+
+    def switch(self, flag: str) -> bool:
+        source, texts = self._texts(flag, separator=None)
+        return bool(texts) and _converted(source, texts[-1], convert.truth)
+
+    def _texts(self, flag: str, separator: str | None) -> tuple[str, list[str]]:
+        """Where it was given, and each of its values; none: not given."""
+        given = self._arguments.get(flag.replace("-", "_"))
+        if isinstance(given, list):
+            return f"--{flag}", [str(text) for text in given]
+        value = self._environment.get(variable(flag), "")
+        parts = [value] if separator is None else value.split(separator)
+        return variable(flag), [part.strip() for part in parts if part.strip()]
+
+
+def _converted(source: str, text: str, as_type: Callable[[str], T]) -> T:
+    try:
+        return as_type(text)
+    except ValueError as error:
+        raise UsageError(f"{source}: {error}") from error
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that leaves it to its caller to say what is wrong."""
+
+    def error(self, message: str) -> Never:
+        raise UsageError(f"{message} (see --help)")
+
+
+ABOUT = """Make this machine a node, or look at one:
+
+  run     the default: serve models until Ctrl-C; the address is the first line on standard output
+  doctor  check this machine and say what to do
+  watch   print what passes on the bus of a running node
+"""
+
+NOTES = f"""Each flag has an environment variable, EXO_ and its name: EXO_PORT, EXO_DATA_DIR, EXO_MODELS_DIR
+(folders separated by {os.pathsep!r}), EXO_MODEL (separated by commas), EXO_OFFLINE=1, ... A flag replaces its
+variable. EXO_BLAS=off keeps MLX on the BLAS that it brings; EXO_BLAS=/path/to/library.so takes that one.
+
+Exit codes: 0 stopped as asked, 2 wrong usage, 1 anything else.
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="exo_actors",
+        description=ABOUT,
+        epilog=NOTES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = [command.value for command in Command]
+    parser.add_argument("command", nargs="?", choices=commands, default="run", help="what to do (run)")
+    for flag, metavar, text in VALUES:
+        parser.add_argument(f"--{flag}", metavar=metavar, action="append", help=text)
+    for flag, text in SWITCHES:
+        parser.add_argument(f"--{flag}", action="append_const", const="1", help=text)
+    parser.add_argument("--version", action="version", version=f"exo_actors {__version__}")
+    return parser
+
+
+VALUES = (
+    ("host", "ADDRESS", "address to listen on (127.0.0.1: this machine only)"),
+    ("port", "PORT", f"port to listen on; 0: any free one ({DEFAULT_PORT})"),
+    ("data-dir", "DIR", "the node's id, its logs and, unless told otherwise, its models"),
+    ("models-dir", "DIR", "folder with models, may be read-only; repeatable (models in the data dir)"),
+    ("model", "NAME_OR_PATH", "model to serve from the start; repeatable (the built-in one)"),
+    ("name", "NAME", "what people call this node (the host's name)"),
+    ("log", "SPEC", "what the terminal shows: debug, or engine=debug,bus=warning (info)"),
+    ("pace", "MS", f"longest gap that others' prompts may cause in a running stream ({DEFAULT_PACE_MS:g})"),
+    ("timeout", "S", f"deadline of a whole request, in seconds ({DEFAULT_TIMEOUT_S:g})"),
+    ("context", "N", "longest prompt and answer together, in tokens (what each model was made for)"),
+    ("node", "URL", "watch: the node to look at (http://HOST:PORT)"),
+)
+SWITCHES = (
+    ("offline", "ask nothing of the internet"),
+    ("no-page", "serve the API without the page"),
+)
