@@ -86,13 +86,13 @@ class Peer:
             self.leave("it connected anew")
         self.connection = connection
         logger.debug("%s is here", self.name)
-        self._arrived()
+        self.conversation.guard("Its arrival", self._arrived)
 
     def leave(self, reason: str) -> None:
         self.connection = None
         logger.debug("%s is gone: %s", self.name, reason)
         self.conversation.end(reason)
-        self._gone()
+        self.conversation.guard("Its end", self._gone)
 
 
 class CommandRouter:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from itertools import count
-from typing import Final
+from typing import Final, TypeVar
 
 from bus.codec import Undecodable, decode_envelope, encode
 from bus.counts import Count, Counts
@@ -15,6 +15,8 @@ from bus.port import Sent
 from bus.salvage import Unanswerable, salvage_envelope
 
 logger = logging.getLogger(__name__)
+
+R = TypeVar("R")
 
 PENDING_AT_MOST: Final = 4_096
 """Commands to one peer that wait for their replies."""
@@ -100,7 +102,7 @@ class Conversation:
             envelope = salvage_envelope(data) if error.count is Count.UNKNOWN_TYPE else None
         match envelope:
             case Notice(body=body):
-                self._heed(body)
+                self.guard(type(body).__name__, lambda: self._receive(body))
             case Command(number=number, body=body):
                 self._put(Reply(number, self._ask(body)))
             case Reply(number=number, refusal=refusal):
@@ -112,22 +114,21 @@ class Conversation:
                 return None
         return envelope
 
-    def _heed(self, body: Body) -> None:
+    def guard(self, what: str, handler: Callable[[], R]) -> R | Exception:
+        """Call a handler; a fault of it ends here, and must not reach the socket."""
         try:
-            self._receive(body)
+            return handler()
         except Exception as error:
-            self._failed(body, error)
+            self._counts.add(Count.HANDLER_ERRORS)
+            logger.exception("%s: %s could not be handled", self._peer, what)
+            return error
 
     def _ask(self, body: Body) -> Refusal | None:
-        try:
-            return self._answer(body)
-        except Exception as error:
-            self._failed(body, error)
-            return Refusal(RefusalCode.ENGINE_FAILED, f"{type(error).__name__} in its handler; see the log")
-
-    def _failed(self, body: Body, error: Exception) -> None:
-        self._counts.add(Count.HANDLER_ERRORS)
-        logger.error("%s of %s could not be handled", type(body).__name__, self._peer, exc_info=error)
+        answer = self.guard(type(body).__name__, lambda: self._answer(body))
+        if isinstance(answer, Exception):
+            problem = f"{type(answer).__name__} in its handler; see the log"
+            return Refusal(RefusalCode.ENGINE_FAILED, problem)
+        return answer
 
     def _settle(self, number: int, refusal: Refusal | None) -> None:
         reply = self._pending.get(number)

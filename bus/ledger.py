@@ -5,18 +5,14 @@ can tell what it missed. No sockets and no clocks.
 """
 
 from collections import deque
-from typing import Final
 
 from bus.messages.facts import Fact, Head, Since, Snapshot, Update, Updates
 
-KEPT: Final = 1_000
-"""Updates that can be repeated one by one; a reader further behind gets a snapshot."""
-
 
 class Ledger:
-    """One publisher's facts, in one session of its life."""
+    """One publisher's facts in one session of its life; the last `kept` updates can be repeated."""
 
-    def __init__(self, session: str, kept: int = KEPT) -> None:
+    def __init__(self, session: str, kept: int) -> None:
         self.session = session
         self.number = 0
         self._facts: dict[str, Fact] = {}

@@ -11,7 +11,7 @@ import zmq
 
 from bus.codec import encode
 from bus.counts import Count, Counts
-from bus.ledger import KEPT, Ledger
+from bus.ledger import Ledger
 from bus.messages.base import Message
 from bus.messages.envelope import Passed
 from bus.messages.facts import Fact, Since, Snapshot, Update, Updates
@@ -22,9 +22,6 @@ logger = logging.getLogger(__name__)
 
 FACT_TOPIC: Final = b"fact"
 PASSED_TOPIC: Final = b"passed"
-
-BEAT_S: Final = 0.5
-"""A lost update goes unseen no longer than this."""
 
 _SUBSCRIBED: Final = b"\x01"
 _UNSUBSCRIBED: Final = b"\x00"
@@ -40,15 +37,12 @@ class FactPublisher:
         session: str,
         counts: Counts,
         limits: Limits,
-        *,
-        beat_s: float = BEAT_S,
-        kept: int = KEPT,
     ) -> None:
         self._counts = counts
-        self._beat_s = beat_s
+        self._beat_s = limits.beat_s
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
-        self._ledger = Ledger(session, kept)
+        self._ledger = Ledger(session, limits.kept)
         self._unsent: deque[Update] = deque()
         self._open = True
         self._watched: set[bytes] = set()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 import zmq
@@ -18,9 +19,8 @@ from bus.replica import Change, Replica
 from bus.salvage import salvage_news
 from bus.sockets import Limits, open_socket
 
-PATIENCE_S: Final = 0.25
-"""How long an answer may take before the question is asked again; then twice as long, and so on."""
-PATIENCE_AT_MOST_S: Final = 5.0
+QUESTIONS_AT_MOST: Final = 4
+"""Questions that may wait for a publisher that is away: it will have to answer each with a snapshot."""
 
 
 class FactReader:
@@ -35,19 +35,19 @@ class FactReader:
         apply: Callable[[tuple[Change, ...]], None],
         counts: Counts,
         limits: Limits,
-        *,
-        patience_s: float = PATIENCE_S,
     ) -> None:
         """`identity` must be one that the publisher's bus serves; `apply` is called with what changed."""
         self._publisher = f"the publisher at {facts_endpoint}"
         self._apply = apply
         self._counts = counts
-        self._patience_s = self._first_patience_s = patience_s
+        self._limits = limits
+        self._patience_s = limits.patience_s
         self._loop = asyncio.get_running_loop()
         self._asked: asyncio.TimerHandle | None = None
         self._caught_up = asyncio.Event()
         self.replica = Replica()
-        self._desk = Dealer(context, commands_endpoint, identity, self._mend, counts, limits)
+        few = replace(limits, commands=QUESTIONS_AT_MOST)
+        self._desk = Dealer(context, commands_endpoint, identity, self._mend, counts, few)
         socket = open_socket(context, zmq.SUB, limits)
         socket.subscribe(FACT_TOPIC)
         socket.connect(facts_endpoint)
@@ -86,7 +86,7 @@ class FactReader:
             self._take(body)
             if not self.replica.behind:
                 self._rest()
-                self._patience_s = self._first_patience_s
+                self._patience_s = self._limits.patience_s
         return None
 
     def _take(self, message: Update | Head | Updates | Snapshot) -> None:
@@ -103,7 +103,7 @@ class FactReader:
         self._counts.add(Count.GAPS)
         self._desk.notify(self.replica.since())
         self._asked = self._loop.call_later(self._patience_s, self._ask)
-        self._patience_s = min(2 * self._patience_s, PATIENCE_AT_MOST_S)
+        self._patience_s = min(2 * self._patience_s, self._limits.patience_at_most_s)
 
     def _rest(self) -> None:
         if self._asked is not None:

@@ -1,4 +1,4 @@
-"""ZeroMQ sockets with every limit set: queues, message sizes, heartbeats, lingering."""
+"""The limits of the bus, and ZeroMQ sockets that keep them: queues, sizes, heartbeats, lingering."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -27,6 +27,13 @@ class Limits:
     reconnect_ms: int = 20
     reconnect_at_most_ms: int = 1_000
     handshake_ms: int = 5_000
+    beat_s: float = 0.5
+    """How often a publisher says how far it is: a lost update goes unseen no longer than this."""
+    kept: int = 1_000
+    """Updates that a publisher can repeat one by one; a reader further behind gets a snapshot."""
+    patience_s: float = 0.25
+    """How long a reader waits for the answer to a question before it asks again; then twice as long, …"""
+    patience_at_most_s: float = 5.0
 
 
 DEFAULTS: Final = Limits()

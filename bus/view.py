@@ -51,7 +51,7 @@ class ClusterView:
         self._listeners: list[Callable[[str, Fact | None], None]] = []
 
     def __repr__(self) -> str:
-        return f"<ClusterView of {len(self._facts)} facts>"
+        return f"<ClusterView of {len(self._facts)} facts, {len(self._changes)} readers>"
 
     def facts(self) -> dict[str, Fact]:
         """All facts by key; from any thread."""
