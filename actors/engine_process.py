@@ -62,7 +62,11 @@ class EngineProcess:
             logger.warning("engine %d did not stop within %.1f s: killed", self.pid, patience_s)
         finally:
             self.kill()
-        await self._task
+        await self.ended()
+
+    async def ended(self) -> None:
+        """Wait for the end of a process that was killed, and of all that it wrote."""
+        await asyncio.shield(self._task)
 
     async def _follow(self, exited: Callable[[int], None]) -> None:
         stderr, stdin = self._process.stderr, self._process.stdin

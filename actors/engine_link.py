@@ -1,0 +1,136 @@
+"""A Runner's hold on one engine process: the process itself and its place on the bus, together."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+
+from actors.engine_process import EngineProcess
+from bus.bus import Bus, new_identity
+from bus.commands import Peer
+from bus.errors import BusError
+from bus.messages.base import SequenceId
+from bus.messages.engine import (
+    Accepted,
+    Beat,
+    Cancel,
+    FromEngine,
+    Hello,
+    PhaseChange,
+    Refused,
+    Shutdown,
+    Step,
+    Submit,
+    ToEngine,
+)
+from bus.messages.envelope import Body
+
+logger = logging.getLogger(__name__)
+
+COMMAND_TIMEOUT_S = 10.0
+"""An engine's link answers a command as soon as it has read it, also while the engine computes."""
+
+Said = Callable[[FromEngine], object]
+Lost = Callable[[int | None], object]
+"""Told once, with the process's exit code."""
+Undelivered = Callable[[tuple[SequenceId, ...], str], object]
+
+
+class EngineLink:
+    """Started for one launch of an engine, and never used again after its end."""
+
+    def __init__(self, bus: Bus, said: Said, lost: Lost, undelivered: Undelivered) -> None:
+        self._said, self._lost, self._undelivered = said, lost, undelivered
+        # Only who knows this name is heard as this engine; it is told to the process and nobody else.
+        self._identity = new_identity()
+        self._peer: Peer = bus.expect(self._identity, receive=self._receive, gone=self._gone, name="engine")
+        self._process: EngineProcess | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._given_up = ""
+        self._over = False
+
+    @classmethod
+    async def start(cls, bus: Bus, *, said: Said, lost: Lost, undelivered: Undelivered) -> "EngineLink":
+        """Start an engine process and expect it on the bus."""
+        link = cls(bus, said, lost, undelivered)
+        try:
+            link._process = await EngineProcess.start(bus.commands_endpoint, link._identity, link._exited)
+        except BaseException:
+            link.kill()
+            raise
+        return link
+
+    def command(self, body: ToEngine) -> None:
+        """Send a command; if it is not taken, `undelivered` says so."""
+        task = asyncio.create_task(self._command(body))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def cancel(self, sequences: tuple[SequenceId, ...]) -> None:
+        """Have the engine drop these before its next step."""
+        self.command(Cancel(sequences=sequences))
+
+    def give_up(self, why: str) -> None:
+        """The engine is stuck: end it, and let that be the reason."""
+        if not self._given_up and self._process is not None:
+            logger.error("engine %d is killed: %s", self._process.pid, why)
+            self._given_up = why
+            self._process.kill()
+
+    def describe_end(self, code: int | None) -> str:
+        """Why the engine is gone, for a person to read."""
+        if self._given_up:
+            return self._given_up
+        if code is None or self._process is None:
+            return "the engine process left the bus"
+        if code == -signal.SIGKILL:
+            return "the engine process was killed (the system may be out of memory)"
+        if code < 0:
+            return f"the engine process ended by {signal.Signals(-code).name}"
+        return f"the engine process ended with exit code {code}"
+
+    async def stop(self, patience_s: float) -> None:
+        """End the engine in an orderly way, or else by force."""
+        self._over = True
+        if self._process is not None:
+            self._peer.notify(Shutdown())
+            await self._process.end(patience_s)
+
+    async def kill_and_wait(self) -> None:
+        """End the engine at once, and wait until nothing of it is left."""
+        self.kill()
+        if self._process is not None:
+            await self._process.ended()
+
+    def kill(self) -> None:
+        """End the engine at once, and forget it."""
+        self._over = True
+        for task in self._tasks:
+            task.cancel()
+        if self._process is not None:
+            self._process.kill()
+        self._peer.forget()
+
+    async def _command(self, body: ToEngine) -> None:
+        try:
+            await self._peer.command(body, COMMAND_TIMEOUT_S)
+        except BusError as error:
+            sequences = (body.sequence,) if isinstance(body, Submit) else ()
+            logger.warning("%s was not taken by the engine: %s", type(body).__name__, error)
+            self._undelivered(sequences, str(error))
+
+    def _receive(self, body: Body) -> None:
+        match body:
+            case Hello() | PhaseChange() | Accepted() | Refused() | Step() | Beat():
+                self._said(body)
+            case _:
+                logger.warning("an engine may not say %s: dropped", type(body).__name__)
+
+    def _gone(self) -> None:
+        """The process left the bus: if it does not end by itself now, it is of no use any more."""
+        if not self._over and self._process is not None:
+            self._process.kill()
+
+    def _exited(self, code: int) -> None:
+        if not self._over:
+            self._lost(code)

@@ -1,0 +1,93 @@
+"""The node's side of the gateway: starts a Request actor per API request, and knows those that live."""
+
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Self
+
+from actors.directory import Directory
+from actors.gateway import View
+from actors.messages import RequestMessage
+from actors.outlet import Outlet
+from actors.reference import Ref
+from actors.request import Request
+from bus.bus import Bus
+from bus.messages.base import NodeId, RequestId
+from bus.messages.generation import Refusal, RefusalCode
+from bus.messages.request import Failed, Order, RequestEvent
+
+MOST_REQUESTS = 2048
+"""Requests that a node has open at most."""
+
+
+class LiveGeneration:
+    """One request, from outside: its events, and the means to end it."""
+
+    def __init__(self, request: RequestId, outlet: Outlet, ref: Ref[RequestMessage] | None) -> None:
+        self.request = request
+        self._outlet, self._ref = outlet, ref
+
+    def __aiter__(self) -> AsyncIterator[RequestEvent]:
+        return aiter(self._outlet)
+
+    def cancel(self, reason: str) -> None:
+        """Kill the Request actor, and nothing else."""
+        if self._ref is not None:
+            self._ref.kill(reason)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self._outlet.ended:
+            self.cancel("the client went away")
+
+
+class NodeGateway:
+    """See `actors.gateway.Gateway`."""
+
+    def __init__(self, node: NodeId, bus: Bus, directory: Directory, timeout_s: float) -> None:
+        self.node = node
+        self.view: View = bus.view
+        self._bus, self._directory, self._timeout_s = bus, directory, timeout_s
+        self._live: dict[RequestId, Ref[RequestMessage]] = {}
+
+    def open(self, order: Order) -> LiveGeneration:
+        """Start a Request actor."""
+        outlet = Outlet()
+        if len(self._live) >= MOST_REQUESTS:
+            refusal = Refusal(
+                RefusalCode.OVERLOADED, f"{MOST_REQUESTS} requests are open on this node", retry_after_s=5.0
+            )
+            outlet.put(Failed(refusal=refusal))
+            return LiveGeneration(order.request, outlet, None)
+        ref = Request.start(
+            order,
+            outlet,
+            self.node,
+            self._bus,
+            self._directory,
+            order.timeout_s or self._timeout_s,
+            lambda: self._live.pop(order.request, None),
+        )
+        self._live[order.request] = ref
+        return LiveGeneration(order.request, outlet, ref)
+
+    def cancel(self, request: RequestId, reason: str) -> bool:
+        """Kill a live request's actor."""
+        ref = self._live.get(request)
+        if ref is not None:
+            ref.kill(reason)
+        return ref is not None
+
+    async def close(self, reason: str) -> None:
+        """End all requests, and wait until they have ended."""
+        refs = list(self._live.values())
+        for ref in refs:
+            ref.kill(reason)
+        for ref in refs:
+            await ref.ended

@@ -1,0 +1,157 @@
+"""One node: its bus, its actors and its HTTP server, built in order and taken down in reverse."""
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Never
+
+from actors.directory import Directory
+from actors.downloader import model_name
+from actors.loop import bind_loop
+from actors.node_gateway import NodeGateway
+from actors.reference import Ref
+from actors.runner import RunnerSettings
+from actors.supervisor import NodePlan, NodeSupervisor
+from actors.topology import Identity
+from api.server import Server
+from api.settings import ApiSettings
+from bus.bus import Bus
+from bus.messages.base import ModelId
+from bus.messages.placement import Want
+from exo_actors import __version__, console
+from exo_actors.settings import Settings, UsageError
+from host import identity
+from models.store import BUILT_IN
+
+logger = logging.getLogger(__name__)
+
+STOP_S = 15.0
+"""For the tree to stop in order; engines have their own, shorter patience in it."""
+
+
+class Node:
+    """Start it once; stopping undoes whatever of it was started."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stack = AsyncExitStack()
+        self.gave_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        """Set to the reason when the tree of actors could not be kept alive."""
+
+    async def start(self) -> str:
+        """Start everything; returns the address. What fails is taken down again."""
+        try:
+            return await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Stop everything, newest first."""
+        await self._stack.aclose()
+
+    async def _start(self) -> str:
+        settings, stack = self._settings, self._stack
+        stack.enter_context(bind_loop(asyncio.get_running_loop()))
+        node = identity.node_id(settings.data_dir)
+        bus = await Bus.open(node)
+        stack.push_async_callback(bus.close)
+        directory = Directory()
+        gateway = NodeGateway(node, bus, directory, settings.timeout_s)
+        server = Server(gateway, self._api_settings(bus))
+        # The server is up first, since its address is a fact of the node, and down first.
+        url = await server.start()
+        plan = self._plan(Identity(node, identity.node_name(settings.name), __version__, url, time.time()))
+        supervisor = NodeSupervisor.start(plan, bus, directory)
+        stack.push_async_callback(self._stop_tree, supervisor)
+        stack.push_async_callback(gateway.close, "the node is stopping")
+        stack.push_async_callback(server.stop)
+        supervisor.ended.when_done(lambda: self._tree_ended(supervisor))
+        await supervisor.started
+        return url
+
+    def _api_settings(self, bus: Bus) -> ApiSettings:
+        return ApiSettings(
+            host=self._settings.host,
+            port=self._settings.port,
+            page=self._settings.page,
+            version=__version__,
+            facts_endpoint=bus.facts_endpoint,
+            bus_counts=bus.counts.as_dict,
+        )
+
+    def _plan(self, who: Identity) -> NodePlan:
+        settings = self._settings
+        folders = tuple(Path(name) for name in settings.models if is_path(name))
+        for folder in folders:
+            if not folder.is_dir():
+                raise UsageError(f"--model: {folder} is no folder")
+        wanted = [model_name(Path(name)) if is_path(name) else ModelId(name) for name in settings.models]
+        return NodePlan(
+            identity=who,
+            directories=settings.models_dirs,
+            folders=folders,
+            wishes=tuple(Want(model=name, context=settings.context) for name in wanted or [BUILT_IN]),
+            runners=RunnerSettings(pace_s=settings.pace_s),
+        )
+
+    async def _stop_tree(self, supervisor: Ref[Never]) -> None:
+        try:
+            async with asyncio.timeout(STOP_S):
+                await supervisor.stop(block=False)
+        except TimeoutError:
+            logger.error("the actors did not stop within %g s: killed", STOP_S)
+            supervisor.kill("it did not stop in time")
+            await supervisor.ended
+
+    def _tree_ended(self, supervisor: Ref[Never]) -> None:
+        def tell() -> None:
+            if not self.gave_up.done():
+                self.gave_up.set_result(str(supervisor.cause or "the supervisor ended"))
+
+        self.gave_up.get_loop().call_soon_threadsafe(tell)
+
+
+def is_path(name: str) -> bool:
+    """Whether `--model` names a folder rather than a model of the store: it starts like a path."""
+    return name.startswith((".", "~", os.sep))
+
+
+def serve(settings: Settings) -> int:
+    """Run a node until SIGINT or SIGTERM (exit code 0), or until it can't go on (1)."""
+    return asyncio.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> int:
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, _asked_to_stop, stopping)
+    node = Node(settings)
+    url = await node.start()
+    try:
+        print(url, flush=True)
+        print(
+            f"Open it in a browser, or use it as an OpenAI server at {url}/v1. Ctrl-C stops it.", flush=True
+        )
+        asked = asyncio.create_task(stopping.wait())
+        await asyncio.wait((asked, node.gave_up), return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        if not stopping.is_set():
+            console.fail(f"the node gave up: {node.gave_up.result()}; the log says more")
+            return 1
+        return 0
+    finally:
+        await node.stop()
+        logger.info("stopped")
+
+
+def _asked_to_stop(stopping: asyncio.Event) -> None:
+    if stopping.is_set():  # asked twice: whoever asks does not want to wait
+        os._exit(1)
+    stopping.set()
+    logger.info("stopping; once more to end at once")
