@@ -1,0 +1,57 @@
+"""What holds for every test: one BLAS thread, a temp folder of its own, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pykka
+import pytest
+
+from actors.loop import bind_loop
+from tests.leaks import Snapshot, left_behind
+
+# Read by OpenBLAS when it is loaded: several tests at once on few cores must not each take all of them.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+PATIENCE_S = 3.0
+"""How long what a test started may take to end after it."""
+
+
+@pytest.fixture(scope="session")
+def temp_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where `tempfile`, of the tests and of the processes that they start, makes its files: ours alone."""
+    path = tmp_path_factory.mktemp("temp", numbered=False)
+    compiled = Path(
+        tempfile.gettempdir(), "mlx"
+    )  # MLX keeps the kernels that it compiles: share, don't repeat
+    compiled.mkdir(exist_ok=True)
+    (path / compiled.name).symlink_to(compiled)
+    before, tempfile.tempdir = tempfile.tempdir, str(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(path))
+        yield path
+    tempfile.tempdir = before
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing_behind(temp_dir: Path) -> Iterator[None]:
+    before = Snapshot.take(temp_dir)
+    yield
+    left = left_behind(before, temp_dir, PATIENCE_S)
+    if left:
+        pytest.fail("the test left behind:\n" + "\n".join(left), pytrace=False)
+
+
+@pytest.fixture
+async def bound_loop() -> AsyncIterator[asyncio.AbstractEventLoop]:
+    """The test's event loop, bound as the home of LoopActors; all actors must have ended before it does."""
+    before = set(pykka.ActorRegistry.get_all())
+    with bind_loop(asyncio.get_running_loop()) as binding:
+        yield binding.loop
+        # Closing the loop would end its actors, and hide that the test had not.
+        left = [ref for ref in pykka.ActorRegistry.get_all() if ref not in before]
+        assert not left, f"actors that were not ended: {left}"
