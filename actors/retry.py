@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from bus.messages.generation import RefusalCode
 
-_PASSING = frozenset({RefusalCode.OVERLOADED, RefusalCode.ENGINE_LOST})
-"""Faults that may be gone a moment later; every other one is permanent and never retried."""
+_PASSING = frozenset({RefusalCode.ENGINE_LOST})
+"""Faults that a node tries to get over by itself. Every other one is for its client to act on: permanent ones
+are never retried, and `overloaded` says when to come back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,5 +36,5 @@ REQUEST_RETRIES = RetryPolicy(attempts=3, first_s=0.1, longest_s=2.0)
 
 
 def is_passing(code: RefusalCode) -> bool:
-    """Whether trying again can help."""
+    """Whether the node itself tries again."""
     return code in _PASSING
