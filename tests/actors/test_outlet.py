@@ -1,8 +1,10 @@
-"""A client reads every word in order, however slowly it reads."""
+"""What a request has to say comes out in order, and nothing follows its end."""
 
-from actors.outlet import MERGE_ABOVE, Outlet
-from bus.messages.generation import Finish, FinishReason, Refusal, RefusalCode
-from bus.messages.request import Chunk, Completed, Failed, RequestEvent, Usage, Waiting
+import asyncio
+
+from actors.outlet import Outlet
+from bus.messages.generation import Refusal, RefusalCode
+from bus.messages.request import Chunk, Completed, Failed, RequestEvent, Usage
 
 DONE = Completed(usage=Usage(prompt_tokens=1, completion_tokens=1))
 
@@ -26,37 +28,10 @@ async def test_nothing_follows_the_terminal_event() -> None:
     assert len(await read(outlet)) == 1
 
 
-async def test_a_newer_reason_to_wait_replaces_an_unread_one() -> None:
+async def test_a_reader_that_came_first_is_woken_by_each_event() -> None:
     outlet = Outlet()
-    for done in range(10):
-        outlet.put(Waiting(reason="prefill", done=done, total=10))
-    outlet.put(DONE)
-    assert await read(outlet) == [Waiting(reason="prefill", done=9, total=10), DONE]
-
-
-async def test_a_slow_reader_gets_the_same_text_in_few_events() -> None:
-    outlet = Outlet()
-    count = 10_000
-    for number in range(count):
-        for index in (0, 1):
-            outlet.put(Chunk(index=index, text=f"{number},", generated=number + 1))
-    finish = Finish(reason=FinishReason.STOP, completion_tokens=count)
-    for index in (0, 1):
-        outlet.put(Chunk(index=index, generated=count, finish=finish))
-    outlet.put(DONE)
-    events = await read(outlet)
-    assert len(events) <= MERGE_ABOVE + 1
-    for index in (0, 1):
-        chunks = [event for event in events if isinstance(event, Chunk) and event.index == index]
-        assert "".join(chunk.text for chunk in chunks) == "".join(f"{number}," for number in range(count))
-        assert chunks[-1].finish == finish
-
-
-async def test_a_merged_chunk_never_puts_reasoning_after_text() -> None:
-    outlet = Outlet()
-    for _ in range(MERGE_ABOVE):
-        outlet.put(Chunk(index=0, text="t"))
-    outlet.put(Chunk(index=0, reasoning="r"))
-    outlet.put(DONE)
-    chunks = [event for event in await read(outlet) if isinstance(event, Chunk)]
-    assert chunks[-1] == Chunk(index=0, reasoning="r")
+    reader = asyncio.create_task(read(outlet))
+    for event in (Chunk(index=0, text="a"), DONE):
+        await asyncio.sleep(0)
+        outlet.put(event)
+    assert await reader == [Chunk(index=0, text="a"), DONE]
