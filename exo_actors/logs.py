@@ -66,25 +66,34 @@ def logging_to(folder: Path, levels: Levels, terminal: TextIO | None = None) -> 
     """
     folder.mkdir(parents=True, exist_ok=True)
     handlers = (_file_handler(folder / FILE_NAME), _terminal_handler(terminal or sys.stderr, levels))
-    root = logging.getLogger()
-    before = root.level
-    root.setLevel(logging.INFO)
-    for name in ROOMS:
-        logging.getLogger(name).setLevel(logging.DEBUG)
-    for name, level in levels.of:
-        if level < logging.getLogger(name).getEffectiveLevel():
-            logging.getLogger(name).setLevel(level)
+    before = _set_levels(_emitted(levels))
     logging.captureWarnings(True)
     for handler in handlers:
-        root.addHandler(handler)
+        logging.getLogger().addHandler(handler)
     try:
         yield folder / FILE_NAME
     finally:
         for handler in handlers:
-            root.removeHandler(handler)
+            logging.getLogger().removeHandler(handler)
             handler.close()
         logging.captureWarnings(False)
-        root.setLevel(before)
+        _set_levels(before)
+
+
+def _emitted(levels: Levels) -> dict[str, int]:
+    """From which level on each logger makes records at all: enough for the file and for the terminal."""
+    ours = dict.fromkeys(ROOMS, logging.DEBUG)
+    others = {name: level for name, level in levels.of if name.partition(".")[0] not in ROOMS}
+    usual = min(logging.INFO, levels.default)
+    return {"": usual, **ours, **{name: min(usual, level) for name, level in others.items()}}
+
+
+def _set_levels(levels: dict[str, int]) -> dict[str, int]:
+    """Set them; returns what they were."""
+    before = {name: logging.getLogger(name).level for name in levels}
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+    return before
 
 
 def _file_handler(path: Path) -> logging.Handler:

@@ -71,7 +71,7 @@ def read(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:
     port = given.one("port", convert.port, DEFAULT_PORT)
     data_dir = given.one("data-dir", convert.path, default_data_dir(platform.system(), environment))
     return Settings(
-        command=Command(given.command),
+        command=given.command,
         host=host,
         port=port,
         data_dir=data_dir,
@@ -107,7 +107,7 @@ class _Given:
     def __init__(self, arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
         self._arguments: dict[str, object] = vars(arguments)
         self._environment = environment
-        self.command = str(self._arguments["command"])
+        self.command = _converted("the command", str(self._arguments["command"]), _command)
 
     def one(self, flag: str, as_type: Callable[[str], T], default: T) -> T:
         source, texts = self._texts(flag, separator=None)
@@ -129,6 +129,12 @@ class _Given:
         value = self._environment.get(variable(flag), "")
         parts = [value] if separator is None else value.split(separator)
         return variable(flag), [part.strip() for part in parts if part.strip()]
+
+
+def _command(word: str) -> Command:
+    if word not in list(Command):
+        raise ValueError(f"{word!r} is none of {', '.join(Command)}")
+    return Command(word)
 
 
 def _converted(source: str, text: str, as_type: Callable[[str], T]) -> T:
@@ -168,8 +174,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    commands = [command.value for command in Command]
-    parser.add_argument("command", nargs="?", choices=commands, default="run", help="what to do (run)")
+    parser.add_argument("command", nargs="?", default="run", help=" | ".join(Command))
     for flag, metavar, text in VALUES:
         parser.add_argument(f"--{flag}", metavar=metavar, action="append", help=text)
     for flag, text in SWITCHES:

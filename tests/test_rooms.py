@@ -1,4 +1,4 @@
-"""The rules of the house that no other tool holds: who imports whom, where `Any` may be, how long a file is."""
+"""The rules of the house that no other tool holds: who imports whom, where `Any` may be, a file's length."""
 
 import ast
 import doctest

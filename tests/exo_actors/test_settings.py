@@ -1,0 +1,149 @@
+"""Settings come from the command line, else from the environment, else from the defaults."""
+
+import contextlib
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exo_actors import convert
+from exo_actors.logs import Levels
+from exo_actors.settings import SWITCHES, VALUES, Command, UsageError, default_data_dir, read, variable
+
+
+def test_nothing_given_is_a_node_for_this_machine_only(tmp_path: Path) -> None:
+    settings = read([], {"XDG_DATA_HOME": str(tmp_path)})
+    assert settings.command is Command.RUN
+    assert (settings.host, settings.port) == ("127.0.0.1", 52415)
+    assert settings.models == ()
+    assert settings.models_dirs == (settings.data_dir / "models",)
+    assert settings.name is None
+    assert not settings.offline
+    assert settings.page
+    assert settings.pace_s == 0.06
+    assert settings.timeout_s == 3600
+    assert settings.context is None
+    assert settings.log == Levels()
+    assert settings.node == "http://127.0.0.1:52415"
+
+
+def test_every_flag_is_taken(tmp_path: Path) -> None:
+    line = "--host 0.0.0.0 --port 0 --name Anna --offline --no-page --pace 20 --timeout 5 --context 4096"
+    models = ["--models-dir", str(tmp_path / "a"), "--models-dir", str(tmp_path / "b"), "--model", "x,y"]
+    settings = read([*line.split(), *models, "--log", "debug", "--data-dir", str(tmp_path)], {})
+    assert (settings.host, settings.port, settings.name) == ("0.0.0.0", 0, "Anna")
+    assert settings.offline
+    assert not settings.page
+    assert (settings.pace_s, settings.timeout_s, settings.context) == (0.02, 5.0, 4096)
+    assert settings.models_dirs == (tmp_path / "a", tmp_path / "b")
+    assert settings.models == ("x,y",)
+    assert settings.data_dir == tmp_path
+    assert settings.log.default == 10
+
+
+def test_every_flag_has_a_variable(tmp_path: Path) -> None:
+    folders = os.pathsep.join([str(tmp_path / "a"), str(tmp_path / "b")])
+    environment = {
+        "EXO_HOST": "::1",
+        "EXO_PORT": "8080",
+        "EXO_DATA_DIR": str(tmp_path),
+        "EXO_MODELS_DIR": folders,
+        "EXO_MODEL": "guide, org/model",
+        "EXO_NAME": "Anna",
+        "EXO_OFFLINE": "1",
+        "EXO_NO_PAGE": "yes",
+        "EXO_LOG": "engine=debug",
+        "EXO_PACE": "100",
+        "EXO_TIMEOUT": "10",
+        "EXO_CONTEXT": "512",
+        "EXO_NODE": "127.0.0.1:9",
+    }
+    assert {variable(flag) for flag, *_ in (*VALUES, *SWITCHES)} == environment.keys()
+    settings = read(["watch"], environment)
+    assert settings.command is Command.WATCH
+    assert (settings.host, settings.port, settings.data_dir) == ("::1", 8080, tmp_path)
+    assert settings.models_dirs == (tmp_path / "a", tmp_path / "b")
+    assert settings.models == ("guide", "org/model")
+    assert settings.offline
+    assert not settings.page
+    assert settings.log.level("engine.loop") == 10
+    assert (settings.pace_s, settings.timeout_s, settings.context) == (0.1, 10.0, 512)
+    assert settings.node == "http://127.0.0.1:9"
+
+
+def test_a_flag_replaces_its_variable(tmp_path: Path) -> None:
+    environment = {"EXO_PORT": "1", "EXO_MODEL": "a,b", "EXO_MODELS_DIR": "/a:/b"}
+    settings = read(["--port", "2", "--model", "c", "--models-dir", str(tmp_path)], environment)
+    assert settings.port == 2
+    assert settings.models == ("c",)
+    assert settings.models_dirs == (tmp_path,)
+
+
+def test_an_empty_variable_is_none() -> None:
+    assert read([], {"EXO_PORT": "", "EXO_OFFLINE": "", "EXO_MODEL": " "}) == read([], {})
+
+
+def test_a_switch_can_be_off_in_the_environment() -> None:
+    assert not read([], {"EXO_OFFLINE": "0"}).offline
+
+
+def test_paths_do_not_depend_on_the_folder_later(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert read(["--data-dir", "data"], {}).data_dir == tmp_path / "data"
+    assert read(["--data-dir", "~/data"], {}).data_dir == Path.home() / "data"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("--port x", "--port: 'x' is not a port"),
+        ("--port 65536", "not a port"),
+        ("--port -1", "--port"),
+        ("--pace 0", "--pace: '0' is not a number above 0"),
+        ("--timeout inf", "--timeout"),
+        ("--timeout nan", "--timeout"),
+        ("--context 1.5", "--context"),
+        ("--log engine=loud", "--log: 'engine=loud'"),
+        ("--node ftp://x", "--node"),
+        ("--no-such-flag", "--no-such-flag"),
+        ("--hos 1.2.3.4", "--hos"),
+        ("--host", "--host"),
+        ("--model", "--model"),
+        ("dance", "dance"),
+        ("doctor watch", "watch"),
+    ],
+)
+def test_wrong_usage_is_said_in_one_line(line: str, words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read(line.split(), {})
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_wrong_variable_is_named() -> None:
+    with pytest.raises(UsageError, match="EXO_PORT: 'http' is not a port"):
+        read([], {"EXO_PORT": "http"})
+    with pytest.raises(UsageError, match="EXO_OFFLINE: 'perhaps' is neither 1 nor 0"):
+        read([], {"EXO_OFFLINE": "perhaps"})
+
+
+def test_data_goes_where_the_system_puts_it() -> None:
+    assert default_data_dir("Darwin", {}) == Path.home() / "Library/Application Support/exo_actors"
+    assert default_data_dir("Linux", {}) == Path.home() / ".local/share/exo_actors"
+    assert default_data_dir("Linux", {"XDG_DATA_HOME": "/data"}) == Path("/data/exo_actors")
+    assert default_data_dir("Linux", {"XDG_DATA_HOME": "relative"}) == Path.home() / ".local/share/exo_actors"
+
+
+def test_watch_looks_at_the_node_that_was_set() -> None:
+    assert read(["watch", "--port", "8000"], {}).node == "http://127.0.0.1:8000"
+    assert read(["watch"], {"EXO_HOST": "0.0.0.0"}).node == "http://127.0.0.1:52415"
+    assert convert.node_url("::", 1) == "http://[::1]:1"
+
+
+@given(st.lists(st.text(), max_size=4))
+def test_any_arguments_are_settings_or_wrong_usage(words: list[str]) -> None:
+    arguments = [word for word in words if word not in ("-h", "--help", "--version")]
+    with contextlib.suppress(UsageError):
+        assert read(arguments, {}).port in range(65536)
