@@ -1,0 +1,151 @@
+"""The course of a generation over HTTP: opened, followed, told; and cancelled by leaving."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Hashable
+from contextlib import asynccontextmanager
+
+import msgspec
+from aiohttp import web
+
+from actors.gateway import Gateway, Generation
+from api.errors import ApiError, Fault, fault_of, internal, stopping
+from api.metrics import Meter, Metrics
+from api.narration import Narration
+from api.outbox import Outbox
+from api.settings import ApiSettings
+from api.stream import ClientGone, EventStream
+from api.telling import Answer, Telling
+from bus.messages.generation import Refusal, RefusalCode
+from bus.messages.request import Admitted, Chunk, Completed, Failed, Order, RequestEvent, Waiting
+
+logger = logging.getLogger(__name__)
+
+BACKLOG = 64
+"""Events that may wait for a slow client before they are merged."""
+
+
+class Generations:
+    """All requests that this server has under way."""
+
+    def __init__(self, gateway: Gateway, settings: ApiSettings, metrics: Metrics) -> None:
+        self.settings = settings
+        self.fingerprint = f"exo_actors-{settings.version}"
+        self._gateway = gateway
+        self._metrics = metrics
+        self._live: set[Generation] = set()
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Cancel what runs, each with an error that says why; take nothing new."""
+        self._stopping = True
+        for generation in tuple(self._live):
+            generation.cancel("the node is shutting down")
+
+    async def whole(self, order: Order, answer: Answer, prompt_param: str) -> web.Response:
+        """Follow a request to its end, and answer in one piece. Raises ApiError."""
+        async with self._open(order) as (generation, meter):
+            async for event in generation:
+                meter.observe(event)
+                match event:
+                    case Chunk():
+                        answer.chunk(event)
+                    case Completed():
+                        return web.Response(body=answer.completed(event), content_type="application/json")
+                    case Failed(refusal):
+                        raise ApiError(self._fault(refusal, prompt_param))
+                    case Waiting() | Admitted():
+                        pass
+        raise RuntimeError(f"the events of {order.request} ended before their time")
+
+    async def stream(
+        self, request: web.Request, order: Order, telling: Telling, prompt_param: str
+    ) -> web.StreamResponse:
+        """Follow a request to its end, and tell it as it goes. Raises ApiError before the first byte only."""
+        stream = EventStream(request, self.settings.stall_s)
+        narration = Narration(stream, telling, lambda r: self._fault(r, prompt_param), self.settings)
+        try:
+            async with self._open(order) as (generation, meter), _filled(generation, meter) as outbox:
+                await narration.run(outbox)
+        except ClientGone as gone:
+            logger.debug("%s: %s", order.request, gone)
+        except Exception as error:
+            if not stream.opened:
+                raise
+            await _break_off(stream, telling, error)
+        return stream.response
+
+    @asynccontextmanager
+    async def _open(self, order: Order) -> AsyncIterator[tuple[Generation, Meter]]:
+        """A request under way; leaving the block before its end kills its actor."""
+        if self._stopping:
+            raise ApiError(stopping())
+        async with self._gateway.open(order) as generation:
+            self._live.add(generation)
+            try:
+                with self._metrics.meter() as meter:
+                    yield generation, meter
+            finally:
+                self._live.discard(generation)
+
+    def _fault(self, refusal: Refusal, prompt_param: str) -> Fault:
+        if self._stopping and refusal.code is RefusalCode.CANCELLED:
+            return stopping()
+        return fault_of(refusal, prompt_param)
+
+
+async def _break_off(stream: EventStream, telling: Telling, error: Exception) -> None:
+    """The error in-band, then the end of the connection: the status is sent already."""
+    if isinstance(error, ApiError):
+        fault = error.fault
+    else:
+        logger.error("A stream broke off", exc_info=error)
+        fault = internal()
+    stream.response.force_close()
+    try:
+        await stream.write(telling.failed(fault))
+        await stream.close()
+    except ClientGone as gone:
+        logger.debug("After an error: %s", gone)
+
+
+@asynccontextmanager
+async def _filled(generation: Generation, meter: Meter) -> AsyncIterator[Outbox[RequestEvent]]:
+    """An outbox that the generation's events go into, however slowly it is emptied."""
+    outbox = Outbox[RequestEvent](_key, _merge, BACKLOG)
+
+    async def fill() -> None:
+        try:
+            async for event in generation:
+                meter.observe(event)
+                outbox.put(event)
+        except Exception as error:
+            outbox.close(error)
+        else:
+            outbox.close()
+
+    task = asyncio.create_task(fill())
+    try:
+        yield outbox
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
+
+
+def _key(event: RequestEvent) -> Hashable:
+    """Chunks wait apart for each answer; of the others there is at most one of a kind to tell."""
+    return event.index if isinstance(event, Chunk) else type(event)
+
+
+def _merge(earlier: RequestEvent, later: RequestEvent) -> RequestEvent:
+    """Two chunks of one answer become one; of anything else the later counts."""
+    if not (isinstance(earlier, Chunk) and isinstance(later, Chunk)):
+        return later
+    return msgspec.structs.replace(
+        later,
+        text=earlier.text + later.text,
+        reasoning=earlier.reasoning + later.reasoning,
+        tool_calls=earlier.tool_calls + later.tool_calls,
+        logprobs=earlier.logprobs + later.logprobs,
+        finish=later.finish or earlier.finish,
+    )

@@ -1,0 +1,197 @@
+"""`GET /metrics`: what requests cost and how long they took, and the cluster's facts, for Prometheus."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from enum import StrEnum
+
+from aiohttp import web
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from actors.gateway import View
+from bus.messages.facts import InstanceFact, NodeFact, RequestFact, RequestState
+from bus.messages.request import Admitted, Chunk, Completed, Failed, RequestEvent
+
+_TTFT_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_ITL_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 10)
+_E2E_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
+
+
+class Outcome(StrEnum):
+    """How a request ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    """By its client: it left."""
+
+
+class Meter:
+    """One request's clock; fed with its events as they come."""
+
+    def __init__(self, metrics: "Metrics") -> None:
+        self._metrics = metrics
+        self._began = time.monotonic()
+        self._last: dict[int, float] = {}
+        self._generated: dict[int, int] = {}
+        self.outcome = Outcome.CANCELLED
+
+    def observe(self, event: RequestEvent) -> None:
+        """Note what the event says of tokens and time."""
+        match event:
+            case Chunk():
+                self._chunk(event)
+            case Admitted():
+                self._metrics.prompt_tokens.inc(sum(event.prompt_tokens))
+            case Completed():
+                self.outcome = Outcome.COMPLETED
+            case Failed():
+                self.outcome = Outcome.FAILED
+            case _:
+                pass
+
+    def _chunk(self, event: Chunk) -> None:
+        """Gaps are per answer and per token: a chunk of two tokens is two gaps of half its wait."""
+        fresh = event.generated - self._generated.get(event.index, 0)
+        if fresh <= 0:
+            return
+        now = time.monotonic()
+        if not self._generated:
+            self._metrics.ttft_s.observe(now - self._began)
+        last = self._last.get(event.index)
+        if last is not None:
+            for _ in range(min(fresh, 8)):
+                self._metrics.itl_s.observe((now - last) / fresh)
+        self._last[event.index] = now
+        self._generated[event.index] = event.generated
+        self._metrics.generated_tokens.inc(fresh)
+
+    def finish(self) -> None:
+        """The request is over."""
+        self._metrics.requests.labels(self.outcome.value).inc()
+        self._metrics.e2e_s.observe(time.monotonic() - self._began)
+
+
+class Metrics:
+    """The server's own counters and histograms in a registry of their own, and the view's facts."""
+
+    def __init__(self, view: View, bus_counts: Callable[[], Mapping[str, int]]) -> None:
+        self.registry = CollectorRegistry()
+        registry = self.registry
+        self.requests = Counter("exo_requests", "Requests that ended.", ["outcome"], registry=registry)
+        self.prompt_tokens = Counter("exo_prompt_tokens", "Prompt tokens admitted.", registry=registry)
+        self.generated_tokens = Counter("exo_generation_tokens", "Tokens generated.", registry=registry)
+        self.ttft_s = Histogram(
+            "exo_time_to_first_token_seconds",
+            "From a request's arrival to its first token.",
+            buckets=_TTFT_S,
+            registry=registry,
+        )
+        self.itl_s = Histogram(
+            "exo_inter_token_latency_seconds",
+            "Between two tokens of one answer.",
+            buckets=_ITL_S,
+            registry=registry,
+        )
+        self.e2e_s = Histogram(
+            "exo_request_duration_seconds",
+            "From a request's arrival to its end.",
+            buckets=_E2E_S,
+            registry=registry,
+        )
+        for outcome in Outcome:
+            self.requests.labels(outcome.value)
+        registry.register(FactsCollector(view, bus_counts))
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+
+    @contextmanager
+    def meter(self) -> Iterator[Meter]:
+        """A clock for one request, stopped when the block is left."""
+        meter = Meter(self)
+        try:
+            yield meter
+        finally:
+            meter.finish()
+
+    async def get(self, _request: web.Request) -> web.Response:
+        """The text exposition format."""
+        return web.Response(
+            body=generate_latest(self.registry),
+            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+        )
+
+
+class FactsCollector(Collector):
+    """Reads the latest facts at each scrape: nothing here can go stale."""
+
+    def __init__(self, view: View, bus_counts: Callable[[], Mapping[str, int]]) -> None:
+        self._view = view
+        self._bus_counts = bus_counts
+
+    def collect(self) -> Iterator[Metric]:
+        """All gauges and the bus's counters."""
+        facts = tuple(self._view.facts().values())
+        yield from _request_metrics([fact for fact in facts if isinstance(fact, RequestFact)])
+        yield from _instance_metrics([fact for fact in facts if isinstance(fact, InstanceFact)])
+        yield from _node_metrics([fact for fact in facts if isinstance(fact, NodeFact)])
+        dropped = CounterMetricFamily("exo_bus", "What the bus counted, by kind.", labels=["kind"])
+        for kind, count in self._bus_counts().items():
+            dropped.add_metric([kind], count)
+        yield dropped
+
+
+def _request_metrics(requests: list[RequestFact]) -> Iterator[Metric]:
+    running = sum(r.state in (RequestState.PREFILL, RequestState.DECODE) for r in requests)
+    waiting = sum(r.state is RequestState.WAITING for r in requests)
+    yield GaugeMetricFamily("exo_requests_running", "Requests in prefill or decode.", running)
+    yield GaugeMetricFamily("exo_requests_waiting", "Requests that wait for an instance.", waiting)
+
+
+def _instance_metrics(instances: list[InstanceFact]) -> Iterator[Metric]:
+    for name, text, read in _INSTANCE_GAUGES:
+        family = GaugeMetricFamily(f"exo_instance_{name}", text, labels=["instance", "model"])
+        for fact in instances:
+            family.add_metric([fact.id, fact.model], read(fact))
+        yield family
+    phases = GaugeMetricFamily(
+        "exo_instance_phase", "1 for the phase that it is in.", labels=["instance", "model", "phase"]
+    )
+    for fact in instances:
+        phases.add_metric([fact.id, fact.model, fact.phase.value], 1)
+    yield phases
+
+
+def _node_metrics(nodes: list[NodeFact]) -> Iterator[Metric]:
+    for name, text, read in _NODE_GAUGES:
+        family = GaugeMetricFamily(f"exo_node_{name}", text, labels=["node", "name"])
+        for fact in nodes:
+            family.add_metric([fact.id, fact.name], read(fact))
+        yield family
+
+
+_INSTANCE_GAUGES: tuple[tuple[str, str, Callable[[InstanceFact], float]], ...] = (
+    ("running", "Sequences that decode.", lambda fact: fact.running),
+    ("prefilling", "Sequences in prefill.", lambda fact: fact.prefilling),
+    ("waiting", "Sequences that wait their turn.", lambda fact: fact.waiting),
+    ("kv_bytes", "Memory of the KV cache.", lambda fact: fact.kv_bytes),
+    ("active_bytes", "Memory of all arrays.", lambda fact: fact.active_bytes),
+    ("cached_bytes", "Freed memory that is kept for reuse.", lambda fact: fact.cached_bytes),
+    ("tokens_per_second", "Decoded in the last second.", lambda fact: fact.tokens_per_s),
+    ("restarts", "Times that its engine was started again.", lambda fact: fact.restarts),
+)
+
+_NODE_GAUGES: tuple[tuple[str, str, Callable[[NodeFact], float]], ...] = (
+    ("memory_total_bytes", "The machine's memory.", lambda fact: fact.memory.total_bytes),
+    ("memory_available_bytes", "Memory that is to be had.", lambda fact: fact.memory.available_bytes),
+    ("cpu_load", "0 to 1, over all cores.", lambda fact: fact.cpu_load),
+)

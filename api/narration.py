@@ -1,0 +1,65 @@
+"""Tells a streaming client what its request's events say, as fast as it reads, and why it waits."""
+
+import asyncio
+from collections.abc import Callable
+from typing import assert_never
+
+from api.errors import ApiError, Fault
+from api.outbox import Outbox
+from api.settings import ApiSettings
+from api.stream import EventStream, comment, waiting_comment
+from api.telling import Telling
+from bus.messages.generation import Refusal
+from bus.messages.request import Admitted, Chunk, Completed, Failed, RequestEvent, Waiting
+
+
+class Narration:
+    """One stream from its first event to its last."""
+
+    def __init__(
+        self, stream: EventStream, telling: Telling, fault: Callable[[Refusal], Fault], settings: ApiSettings
+    ) -> None:
+        self._stream = stream
+        self._telling = telling
+        self._fault = fault
+        self._settings = settings
+        self._pulse = comment("waiting")
+        self._completed = False
+        self._failed: ApiError | None = None
+
+    async def run(self, outbox: Outbox[RequestEvent]) -> None:
+        """Write all that waits at once; when nothing comes, a comment. Raises ApiError, ClientGone.
+
+        Until the request is admitted, or the time to hold the headers is over, nothing is sent: an error
+        that comes first gets a status of its own.
+        """
+        loop = asyncio.get_running_loop()
+        opens_at = loop.time() + self._settings.hold_s
+        while not self._completed:
+            patience_s = self._settings.keep_alive_s if self._stream.opened else opens_at - loop.time()
+            data = b"".join([self._words(event) for event in await outbox.take(patience_s)])
+            due = self._failed is None and (self._stream.opened or loop.time() >= opens_at)
+            if data or due:
+                await self._stream.write(data or self._pulse)
+            if self._failed is not None:
+                raise self._failed
+        await self._stream.close()
+
+    def _words(self, event: RequestEvent) -> bytes:
+        match event:
+            case Chunk():
+                self._pulse = comment("generating")
+                return self._telling.chunk(event)
+            case Waiting():
+                self._pulse = waiting_comment(event)
+                return self._pulse if self._stream.opened else b""
+            case Admitted():
+                return self._telling.admitted(event) or comment("admitted")
+            case Completed():
+                self._completed = True
+                return self._telling.completed(event)
+            case Failed(refusal):
+                self._failed = ApiError(self._fault(refusal))
+                return b""
+            case _:
+                assert_never(event)

@@ -1,0 +1,140 @@
+"""Plain completions as the official client reads them, in strict validation."""
+
+import pytest
+from openai import AsyncOpenAI, BadRequestError
+from openai.types import Completion
+
+from bus.messages.generation import (
+    FinishReason,
+    Prompt,
+    TextPrompt,
+    TokenLogprob,
+    TokenPrompt,
+    TopLogprob,
+)
+from bus.messages.request import Chunk
+from tests.api.scripted import ScriptedGateway, answering, finish
+
+
+async def collect(client: AsyncOpenAI, **options: object) -> list[Completion]:
+    stream = await client.completions.create(model="m", prompt="Once", stream=True, extra_body=options)
+    return [chunk async for chunk in stream]
+
+
+async def test_a_whole_completion(client: AsyncOpenAI) -> None:
+    answer = await client.completions.create(model="m", prompt="Once")
+    assert answer.id.startswith("cmpl-")
+    assert answer.object == "text_completion"
+    assert [(c.index, c.text, c.finish_reason) for c in answer.choices] == [(0, "Hello 0", "stop")]
+    assert answer.usage is not None
+    assert answer.usage.total_tokens == 9
+
+
+@pytest.mark.parametrize(
+    ("prompt", "prompts"),
+    [
+        ("a", (TextPrompt("a"),)),
+        ("", (TextPrompt(""),)),
+        (["a", "b"], (TextPrompt("a"), TextPrompt("b"))),
+        ([1, 2, 3], (TokenPrompt((1, 2, 3)),)),
+        ([[1, 2], [3]], (TokenPrompt((1, 2)), TokenPrompt((3,)))),
+    ],
+)
+async def test_each_form_of_prompt(
+    client: AsyncOpenAI,
+    gateway: ScriptedGateway,
+    prompt: str | list[str] | list[int] | list[list[int]],
+    prompts: tuple[Prompt, ...],
+) -> None:
+    answer = await client.completions.create(model="m", prompt=prompt)
+    assert gateway.order.prompts == prompts
+    assert len(answer.choices) == len(prompts)
+
+
+async def test_choices_are_numbered_by_prompt_then_by_answer(client: AsyncOpenAI) -> None:
+    answer = await client.completions.create(model="m", prompt=["a", "b"], n=2, best_of=2)
+    assert [(c.index, c.text) for c in answer.choices] == [
+        (0, "Hello 0"),
+        (1, "Hello 1"),
+        (2, "Hello 2"),
+        (3, "Hello 3"),
+    ]
+
+
+async def test_a_stream_has_its_finish_with_the_last_text(lenient: AsyncOpenAI) -> None:
+    chunks = await collect(lenient)
+    assert [chunk.choices[0].text for chunk in chunks] == ["Hello", " 0"]
+    assert [chunk.choices[0].finish_reason for chunk in chunks] == [None, "stop"]
+    assert len({(c.id, c.created, c.model, c.system_fingerprint) for c in chunks}) == 1
+
+
+async def test_include_usage_adds_one_chunk_without_choices(lenient: AsyncOpenAI) -> None:
+    *rest, last = await collect(lenient, stream_options={"include_usage": True})
+    assert last.choices == []
+    assert last.usage is not None
+    assert last.usage.completion_tokens == 2
+    assert all(chunk.usage is None for chunk in rest)
+
+
+async def test_continuous_usage_counts_in_every_chunk(lenient: AsyncOpenAI) -> None:
+    chunks = await collect(lenient, stream_options={"continuous_usage_stats": True})
+    assert [chunk.usage.completion_tokens for chunk in chunks if chunk.usage] == [1, 2]
+
+
+TOKENS = (
+    TokenLogprob(1, "On", b"On", -0.1, (TopLogprob(1, "On", b"On", -0.1), TopLogprob(2, "A", b"A", -2.0))),
+    TokenLogprob(3, "ce", b"ce", -4.0, (TopLogprob(4, "ly", b"ly", -0.2),)),
+)
+
+
+async def test_logprobs_are_lists_with_offsets_into_the_text(
+    client: AsyncOpenAI, gateway: ScriptedGateway
+) -> None:
+    gateway.script = answering(Chunk(0, "Once", logprobs=TOKENS, generated=2, finish=finish(2)))
+    answer = await client.completions.create(model="m", prompt="x", logprobs=1)
+    logprobs = answer.choices[0].logprobs
+    assert logprobs is not None
+    assert logprobs.tokens == ["On", "ce"]
+    assert logprobs.token_logprobs == [-0.1, -4.0]
+    assert logprobs.top_logprobs == [{"On": -0.1, "A": -2.0}, {"ly": -0.2, "ce": -4.0}]
+    assert logprobs.text_offset == [0, 2]
+    assert gateway.order.logprobs == 1
+
+
+async def test_streamed_offsets_go_on_from_chunk_to_chunk(
+    lenient: AsyncOpenAI, gateway: ScriptedGateway
+) -> None:
+    gateway.script = answering(
+        Chunk(0, "On", logprobs=TOKENS[:1], generated=1),
+        Chunk(0, "ce", logprobs=TOKENS[1:], generated=2, finish=finish(2)),
+    )
+    chunks = await collect(lenient, logprobs=0)
+    found = [chunk.choices[0].logprobs for chunk in chunks]
+    assert [logprobs.text_offset for logprobs in found if logprobs] == [[0], [2]]
+    assert all(logprobs.top_logprobs is None for logprobs in found if logprobs)
+
+
+async def test_an_echo_is_asked_of_the_engine(client: AsyncOpenAI, gateway: ScriptedGateway) -> None:
+    gateway.script = answering(
+        Chunk(0, "Once"), Chunk(0, " upon", generated=1, finish=finish(1, FinishReason.LENGTH))
+    )
+    answer = await client.completions.create(model="m", prompt="Once", echo=True, max_tokens=1)
+    assert (answer.choices[0].text, answer.choices[0].finish_reason) == ("Once upon", "length")
+    assert gateway.order.echo
+
+
+@pytest.mark.parametrize(
+    ("options", "param"),
+    [
+        ({"echo": True, "logprobs": 1}, "logprobs"),
+        ({"suffix": "end"}, "suffix"),
+        ({"best_of": 2}, "best_of"),
+    ],
+)
+async def test_what_is_not_served_yet_is_refused_and_said_so(
+    client: AsyncOpenAI, gateway: ScriptedGateway, options: dict[str, object], param: str
+) -> None:
+    with pytest.raises(BadRequestError) as caught:
+        await client.completions.create(model="m", prompt="a", extra_body=options)
+    assert (caught.value.param, caught.value.code) == (param, "unsupported_value")
+    assert gateway.generations == []
