@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import sys
 from collections.abc import Callable, Generator
 from types import TracebackType
@@ -12,6 +13,8 @@ from typing import Any, TypeVar
 import pykka
 
 from actors.loop import call_on
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
@@ -65,7 +68,10 @@ class Future(pykka.ThreadingFuture[T]):
         with self._condition:
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
-            callback()
+            try:
+                callback()
+            except Exception:  # the others wait to be called too
+                logger.exception("a callback of a future failed")
 
 
 def _wake(loop: asyncio.AbstractEventLoop, waiter: asyncio.Future[None]) -> None:
