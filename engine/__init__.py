@@ -1,0 +1,1 @@
+"""What runs in an engine process: load, schedule, compute, sample, turn tokens into text."""

@@ -1,0 +1,67 @@
+"""The engine process: `python -m engine --connect ENDPOINT --identity HEX`."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from queue import SimpleQueue
+from typing import Final
+
+from engine.gauges import Gauges
+from engine.link import Link
+from engine.work import Work
+from host import blas
+
+logger = logging.getLogger("engine")
+
+SWITCH_S: Final = 0.0005
+"""How long one of the two threads may keep the interpreter from the other. (Python's own 5 ms would be a
+whole step of a small model.)"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 ended as asked, 1 failed."""
+    options = _parse(arguments)
+    logging.basicConfig(
+        level=options.log_level.upper(), stream=sys.stderr, format="%(levelname)s %(name)s %(message)s"
+    )
+    sys.setswitchinterval(SWITCH_S)
+    # A terminal's Ctrl-C is the node's to act on; SIGTERM ends this process even in a long computation.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # Models come from folders: no library may look for them, or for anything else, on the internet.
+    os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+    report = blas.preload()
+    logger.info("BLAS: %s %s %s", report.state, report.library, report.note)
+
+    inbox: SimpleQueue[Work] = SimpleQueue()
+    gauges = Gauges()
+    link = Link(options.connect, bytes.fromhex(options.identity), _versions(), inbox, gauges)
+    link.start()
+    # MLX is imported only here: after OpenBLAS is in the process, and while the node knows that we live.
+    from engine.life import live
+
+    code = live(link, inbox, gauges)
+    link.close()
+    return code
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m engine", description=__doc__)
+    parser.add_argument("--connect", required=True, metavar="ENDPOINT", help="the node's ROUTER")
+    parser.add_argument(
+        "--identity", required=True, metavar="HEX", help="the routing id that the node expects"
+    )
+    parser.add_argument("--log-level", default="info", help="debug, info, warning or error")
+    return parser.parse_args(arguments)
+
+
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in ("mlx", "mlx-lm")}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""How large a prefill slice may be, so that the streams that decode keep their pace."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Final
+
+SMALLEST: Final = 32
+"""Tokens. Smaller slices cost nearly as much time as this one."""
+LARGEST: Final = 2048
+"""Tokens. Larger slices gain nothing, and their activations take memory."""
+IDLE_S: Final = 0.5
+"""How long a slice may take while nobody waits for a token: what a cancel or a new request waits for."""
+STRETCH: Final = 1.75
+"""Streams that are slower than the pace already may be slowed by this factor: less than twice."""
+GROWTH: Final = 2.0
+"""How much larger than those of late a slice may be: estimates are not trusted far from what was seen."""
+
+_FORGETTING: Final = 0.9
+"""Weight of the past at each new observation of a slice."""
+_DECODE_WEIGHT: Final = 0.2
+"""Weight of a new observation of a decode step."""
+_OUTLIER: Final = 4.0
+"""A slice that took longer than this times what was expected counts as this: something else ran, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line fitted to points (x, y) with weights that fade: exponentially weighted linear regression."""
+
+    weight: float = 0.0
+    x: float = 0.0
+    y: float = 0.0
+    variance: float = 0.0
+    covariance: float = 0.0
+
+    def seen(self, x: float, y: float, forgetting: float) -> "Line":
+        """The line after one more point (West's update of weighted means and moments, 1979)."""
+        weight = self.weight * forgetting + 1.0
+        dx, dy = x - self.x, y - self.y
+        mean_x, mean_y = self.x + dx / weight, self.y + dy / weight
+        return Line(
+            weight,
+            mean_x,
+            mean_y,
+            self.variance * forgetting + dx * (x - mean_x),
+            self.covariance * forgetting + dx * (y - mean_y),
+        )
+
+    @property
+    def slope(self) -> float:
+        """Never negative, and never so steep that the line is below zero at x = 0: neither can be."""
+        if self.variance <= 0.0 or self.x <= 0.0:
+            return 0.0
+        return min(max(self.covariance / self.variance, 0.0), self.y / self.x)
+
+    def at(self, x: float) -> float:
+        return max(self.y + self.slope * (x - self.x), 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What steps cost here, as far as it was measured. Seconds and tokens throughout.
+
+    A prefill slice of n tokens that begins at position p costs n (a + b (p + n/2)): every token passes
+    through the weights once and attends to all before it. The line a + b q is fitted to the slices seen.
+    """
+
+    gap_s: float
+    """The gap between two tokens of a running stream that prefill of others may cause."""
+    decode_s: float = 0.0
+    join_s: float = 0.0
+    """What it costs to let prefilled sequences join those that decode."""
+    per_token: Line = Line()
+    trusted: int = SMALLEST
+    """Tokens of a slice that was seen of late."""
+
+    def after_decode(self, took_s: float) -> "Pace":
+        """A step that only decoded."""
+        return replace(self, decode_s=_blend(self.decode_s, took_s, _DECODE_WEIGHT))
+
+    def after_join(self, took_s: float) -> "Pace":
+        """The step after one in which sequences joined, if it prefilled nothing: their KV cache is moved."""
+        return replace(self, join_s=_blend(self.join_s, max(took_s - self.decode_s, 0.0), 0.5))
+
+    def after_slice(self, took_s: float, tokens: int, position: int, granted: int, decoding: bool) -> "Pace":
+        """A step that prefilled `tokens` from `position` on, padding included, of `granted` that it might."""
+        cost = max(took_s - (self.decode_s if decoding else 0.0), 0.1 * took_s)
+        if self.per_token.weight:
+            cost = min(cost, _OUTLIER * self.expected_s(tokens, position))
+        middle = position + tokens / 2
+        line = self.per_token.seen(middle, cost / tokens, _FORGETTING)
+        return replace(self, per_token=line, trusted=max(tokens, min(self.trusted, granted)))
+
+    def expected_s(self, tokens: int, position: int = 0) -> float:
+        """What prefilling so many tokens from `position` on should take; 0 before anything was measured."""
+        return tokens * self.per_token.at(position + tokens / 2)
+
+    def allowance_s(self, decoding: bool, joining: bool) -> float:
+        """How long the next step's prefill may take."""
+        if not decoding:
+            return max(IDLE_S, self.gap_s)
+        gap = max(self.gap_s, STRETCH * self.decode_s)
+        return gap - self.decode_s - (self.join_s if joining else 0.0)
+
+    def slice(self, position: int, decoding: bool, joining: bool = False) -> int:
+        """Tokens that the next step may prefill from `position` on."""
+        allowance = self.allowance_s(decoding, joining)
+        fitting = _solve(self.per_token.at(position), self.per_token.slope, allowance)
+        trusted = self.trusted * (GROWTH if decoding else GROWTH * GROWTH)
+        return int(max(SMALLEST, min(fitting, trusted, LARGEST)))
+
+
+def _solve(start: float, slope: float, allowance: float) -> float:
+    """The n for which n (start + slope n/2) is the allowance."""
+    if allowance <= 0.0 or start <= 0.0:
+        return SMALLEST
+    # The root of slope/2 n^2 + start n - allowance, in the form that holds for slope = 0, too.
+    return 2 * allowance / (start + math.sqrt(start * start + 2 * slope * allowance))
+
+
+def _blend(old: float, new: float, weight: float) -> float:
+    return new if old == 0.0 else old + weight * (new - old)

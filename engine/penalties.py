@@ -1,0 +1,69 @@
+"""Changes to one sequence's logits before its token is chosen: biases and penalties."""
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+
+from bus.messages.generation import Sampling
+
+
+class Penalties:
+    """A logits processor of mlx-lm's kind, for one sequence.
+
+    The repetition penalty looks at all tokens so far, the prompt's too, and works on the sign-aware ratio
+    (arXiv:1909.05858). Presence and frequency penalties count generated tokens only, and `logit_bias` is
+    added, both as OpenAI's API has it.
+    """
+
+    def __init__(self, sampling: Sampling, prompt: Sequence[int], vocabulary: int) -> None:
+        self._sampling = sampling
+        self._counts_wanted = bool(sampling.presence_penalty or sampling.frequency_penalty)
+        self._repetition_wanted = sampling.repetition_penalty != 1.0
+        self._counts = mx.zeros((vocabulary,)) if self._counts_wanted else None
+        self._seen = None
+        if self._repetition_wanted:
+            self._seen = mx.zeros((vocabulary,), dtype=mx.bool_)
+            self._seen[mx.array(list(set(prompt)))] = True
+        self._bias = _dense(sampling.logit_bias, vocabulary)
+        self._prompt_tokens = len(prompt)
+
+    @staticmethod
+    def wanted(sampling: Sampling) -> bool:
+        """Whether these settings change anything."""
+        return bool(
+            sampling.logit_bias
+            or sampling.presence_penalty
+            or sampling.frequency_penalty
+            or sampling.repetition_penalty != 1.0
+        )
+
+    def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
+        """`tokens`: all so far, [n]; `logits`: [1, vocabulary]."""
+        if tokens.size > self._prompt_tokens:
+            self._count(tokens[-1:])
+        if self._seen is not None:
+            penalty = self._sampling.repetition_penalty
+            repeated = mx.where(logits < 0, logits * penalty, logits / penalty)
+            logits = mx.where(self._seen, repeated, logits)
+        if self._counts is not None:
+            present = mx.minimum(self._counts, 1.0)
+            logits = logits - self._sampling.presence_penalty * present
+            logits = logits - self._sampling.frequency_penalty * self._counts
+        if self._bias is not None:
+            logits = logits + self._bias
+        return logits
+
+    def _count(self, token: mx.array) -> None:
+        """The last step's token, which may not be computed yet."""
+        if self._counts is not None:
+            self._counts = self._counts.at[token].add(1.0)
+        if self._seen is not None:
+            self._seen[token] = True
+
+
+def _dense(bias: dict[int, float], vocabulary: int) -> mx.array | None:
+    if not bias:
+        return None
+    dense = mx.zeros((vocabulary,))
+    dense[mx.array(list(bias))] = mx.array(list(bias.values()))
+    return dense
