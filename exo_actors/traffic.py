@@ -11,7 +11,7 @@ LONGEST_LINE = 400
 
 def line(topic: bytes, body: bytes, at: datetime) -> str:
     """Time, topic, kind, content and size of one message."""
-    head = f"{at:%H:%M:%S}.{at.microsecond // 1000:03} {topic.decode(errors='replace'):<6}"
+    head = f"{at:%H:%M:%S}.{at.microsecond // 1000:03} {_words(topic.decode(errors='replace')):<6}"
     return f"{head} {_shortened(describe(body))}  {len(body)} B"
 
 
@@ -20,11 +20,11 @@ def describe(body: bytes) -> str:
     try:
         content: object = msgpack.unpackb(body, strict_map_key=False)
     except (ValueError, msgpack.UnpackException) as error:
-        return f"not MessagePack: {str(error) or type(error).__name__}"
+        return f"not MessagePack: {_words(str(error) or type(error).__name__)}"
     if not isinstance(content, dict):
         return _words(content)
     kind = content.pop("type", "?")
-    return " ".join([str(kind), *(f"{key}={_words(value)}" for key, value in content.items())])
+    return " ".join([_words(kind), *(f"{_words(key)}={_words(value)}" for key, value in content.items())])
 
 
 def _words(value: object) -> str:
@@ -37,7 +37,7 @@ def _words(value: object) -> str:
         case float():
             return f"{value:.6g}" if abs(value) < 1e6 else f"{value:.1f}"
         case dict():
-            return "{" + " ".join(f"{key}={_words(inner)}" for key, inner in value.items()) + "}"
+            return "{" + " ".join(f"{_words(key)}={_words(inner)}" for key, inner in value.items()) + "}"
         case list():
             more = [f"… {len(value)} in all"] if len(value) > LONGEST_LIST else []
             return "[" + ", ".join([*map(_words, value[:LONGEST_LIST]), *more]) + "]"

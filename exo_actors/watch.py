@@ -62,12 +62,13 @@ def follow(endpoint: str, show: Show) -> None:
         connected = False
         while True:
             ready = dict(poller.poll(None if connected else CONNECT_TIMEOUT_MS))
-            if facts in ready:
-                _drain(facts, show)
-            if monitor in ready:
-                connected = _is_up(monitor) or connected
-            elif not ready:
+            event = recv_monitor_message(monitor)["event"] if monitor in ready else None
+            _drain(facts, show)
+            if event == zmq.EVENT_DISCONNECTED:
+                raise NodeGone("the node is gone")
+            if not ready:
                 raise NodeGone(f"its bus at {endpoint} does not answer")
+            connected = True
 
 
 @contextmanager
@@ -87,18 +88,10 @@ def _subscription(endpoint: str) -> Iterator[tuple[zmq.Socket[bytes], zmq.Socket
 
 
 def _drain(facts: zmq.Socket[bytes], show: Show) -> None:
-    """Everything that waits in the socket, so that a burst is shown before a disconnect is looked at."""
+    """Show everything that waits in the socket: what came before a disconnect counts."""
     while True:
         try:
             frames = facts.recv_multipart(zmq.NOBLOCK)
         except zmq.Again:
             return
         show(traffic.line(frames[0], b"".join(frames[1:]), datetime.now()))
-
-
-def _is_up(monitor: zmq.Socket[bytes]) -> bool:
-    """Whether the connection was made; raises NodeGone when it was lost."""
-    event = recv_monitor_message(monitor)["event"]
-    if event == zmq.EVENT_DISCONNECTED:
-        raise NodeGone("the node is gone")
-    return event == zmq.EVENT_HANDSHAKE_SUCCEEDED
