@@ -17,6 +17,7 @@ from actors.reference import Ref
 from actors.runner import RunnerSettings
 from actors.supervisor import NodePlan, NodeSupervisor
 from actors.topology import Identity
+from actors.watchdog import Deadlines
 from api.server import Server
 from api.settings import ApiSettings
 from bus.bus import Bus
@@ -36,9 +37,13 @@ STOP_S = 15.0
 class Node:
     """Start it once; stopping undoes whatever of it was started."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, deadlines: Deadlines | None = None) -> None:
         self._settings = settings
+        self._deadlines = deadlines or Deadlines()
         self._stack = AsyncExitStack()
+        self.directory = Directory()
+        self.bus: Bus
+        self.gateway: NodeGateway
         self.gave_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Set to the reason when the tree of actors could not be kept alive."""
 
@@ -58,15 +63,14 @@ class Node:
         settings, stack = self._settings, self._stack
         stack.enter_context(bind_loop(asyncio.get_running_loop()))
         node = identity.node_id(settings.data_dir)
-        bus = await Bus.open(node)
+        self.bus = bus = await Bus.open(node)
         stack.push_async_callback(bus.close)
-        directory = Directory()
-        gateway = NodeGateway(node, bus, directory, settings.timeout_s)
+        self.gateway = gateway = NodeGateway(node, bus, self.directory, settings.timeout_s)
         server = Server(gateway, self._api_settings(bus))
         # The server is up first, since its address is a fact of the node, and down first.
         url = await server.start()
         plan = self._plan(Identity(node, identity.node_name(settings.name), __version__, url, time.time()))
-        supervisor = NodeSupervisor.start(plan, bus, directory)
+        supervisor = NodeSupervisor.start(plan, bus, self.directory)
         stack.push_async_callback(self._stop_tree, supervisor)
         stack.push_async_callback(gateway.close, "the node is stopping")
         stack.push_async_callback(server.stop)
@@ -96,7 +100,7 @@ class Node:
             directories=settings.models_dirs,
             folders=folders,
             wishes=tuple(Want(model=name, context=settings.context) for name in wanted or [BUILT_IN]),
-            runners=RunnerSettings(pace_s=settings.pace_s),
+            runners=RunnerSettings(pace_s=settings.pace_s, deadlines=self._deadlines),
         )
 
     async def _stop_tree(self, supervisor: Ref[Never]) -> None:

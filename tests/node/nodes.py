@@ -1,0 +1,184 @@
+"""Whole nodes for tests: in this process, where actors can be reached, or in one of their own."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import aiohttp
+import psutil
+
+from actors.gateway import View
+from actors.watchdog import Deadlines
+from bus.messages.base import ModelId, RequestId
+from bus.messages.engine import Phase
+from bus.messages.facts import Fact, InstanceFact, RequestFact
+from bus.messages.generation import Sampling, Stopping, TextPrompt
+from bus.messages.request import Chunk, Completed, Failed, Order, RequestEvent
+from exo_actors.node import Node
+from exo_actors.settings import Settings, read
+
+ROOT = Path(__file__).parents[2]
+MOMENTS_S = 30.0
+"""For what takes a moment, on a machine that is busy with other things."""
+
+T = TypeVar("T", bound=Fact)
+
+
+def settings(data_dir: Path, models_dir: Path, *models: str) -> Settings:
+    arguments = ["--port", "0", "--data-dir", str(data_dir), "--models-dir", str(models_dir), "--offline"]
+    for model in models:
+        arguments += ["--model", model]
+    return read(arguments, {})
+
+
+@asynccontextmanager
+async def running(settings: Settings, deadlines: Deadlines | None = None) -> AsyncIterator[Node]:
+    """A node in this process, on the running loop."""
+    node = Node(settings, deadlines)
+    await node.start()
+    try:
+        yield node
+    finally:
+        await node.stop()
+
+
+async def until(view: View, kind: type[T], holds: Callable[[T], bool]) -> T:
+    """Wait for a fact of a kind that holds."""
+    changes = view.changes()
+    for fact in view.facts().values():
+        if isinstance(fact, kind) and holds(fact):
+            return fact
+    async with asyncio.timeout(MOMENTS_S):
+        async for _, changed in changes:
+            if isinstance(changed, kind) and holds(changed):
+                return changed
+    raise AssertionError("a view's changes never end")
+
+
+async def until_withdrawn(view: View, key: str) -> None:
+    """Wait until nobody claims a fact any more."""
+    changes = view.changes()
+    async with asyncio.timeout(MOMENTS_S):
+        while key in view.facts():
+            await anext(aiter(changes))
+
+
+async def ready(node: Node, model: str) -> InstanceFact:
+    return await until(
+        node.bus.view, InstanceFact, lambda fact: fact.model == model and fact.phase is Phase.READY
+    )
+
+
+async def idle(node: Node, model: str) -> InstanceFact:
+    """Wait until the engine says that it holds nothing for anybody."""
+    return await until(node.bus.view, InstanceFact, lambda fact: fact.model == model and is_idle(fact))
+
+
+def is_idle(fact: InstanceFact) -> bool:
+    return fact.phase is Phase.READY and (fact.running, fact.prefilling, fact.waiting, fact.kv_bytes) == (
+        0,
+        0,
+        0,
+        0,
+    )
+
+
+def order(name: str, model: str, prompt: str = "Hello", tokens: int | None = 8, n: int = 1) -> Order:
+    """Greedy, and of a length that does not hang on the model's mood."""
+    return Order(
+        request=RequestId(name),
+        model=ModelId(model),
+        prompts=(TextPrompt(text=prompt),),
+        n=n,
+        sampling=Sampling(temperature=0.0),
+        stopping=Stopping(max_tokens=tokens, ignore_eos=True),
+    )
+
+
+async def events(node: Node, order: Order) -> list[RequestEvent]:
+    async with node.gateway.open(order) as generation:
+        return [event async for event in generation]
+
+
+def text(events: list[RequestEvent]) -> str:
+    return "".join(event.text for event in events if isinstance(event, Chunk))
+
+
+async def answer(node: Node, order: Order) -> str:
+    """The whole text of a request that must end well."""
+    seen = await events(node, order)
+    assert isinstance(seen[-1], Completed), seen[-1]
+    return text(seen)
+
+
+async def failure(node: Node, order: Order) -> Failed:
+    """The end of a request that must end badly."""
+    last = (await events(node, order))[-1]
+    assert isinstance(last, Failed), last
+    return last
+
+
+async def decoding(node: Node, name: str) -> RequestFact:
+    """Wait until a request has tokens."""
+    return await until(node.bus.view, RequestFact, lambda fact: fact.id == name and fact.generated_tokens > 0)
+
+
+def engines(of: psutil.Process | None = None) -> list[psutil.Process]:
+    """The engine processes of a node."""
+    children = (of or psutil.Process()).children(recursive=True)
+    return [child for child in children if "engine" in child.cmdline()]
+
+
+@asynccontextmanager
+async def process(*arguments: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """`python -m exo_actors` and its address; killed at the end if it still runs."""
+    running = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "exo_actors",
+        "--port",
+        "0",
+        *arguments,
+        cwd=ROOT,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    assert running.stdout is not None
+    try:
+        async with asyncio.timeout(MOMENTS_S):
+            url = (await running.stdout.readline()).decode().strip()
+        yield running, url
+    finally:
+        if running.returncode is None:
+            running.send_signal(signal.SIGKILL)
+        await running.communicate()
+
+
+async def serving(url: str, model: str) -> None:
+    """Wait until a node answers with that model."""
+    body = {"model": model, "prompt": "Hello", "max_tokens": 1}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{url}/v1/completions", json=body) as response,
+    ):
+        assert response.status == 200, await response.text()
+
+
+async def gone(processes: list[psutil.Process], within_s: float = MOMENTS_S) -> None:
+    """Wait until these have ended, whether or not somebody has taken note of it."""
+    async with asyncio.timeout(within_s):
+        while any(_runs(process) for process in processes):
+            await asyncio.sleep(0.005)  # nothing tells when somebody else's child has ended
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,107 @@
+"""A request runs to its end or is killed: then nothing is computed for it, and nobody else notices."""
+
+import asyncio
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from bus.messages.facts import RequestFact, RequestState
+from bus.messages.generation import RefusalCode
+from bus.messages.request import Admitted, Chunk, Completed, Failed
+from tests.node.conftest import TINY
+from tests.node.nodes import (
+    answer,
+    decoding,
+    events,
+    failure,
+    idle,
+    is_idle,
+    order,
+    ready,
+    running,
+    settings,
+    until_withdrawn,
+)
+
+
+async def test_a_request_is_admitted_answered_and_billed(tmp_path: Path, models_dir: Path) -> None:
+    async with running(settings(tmp_path, models_dir, TINY)) as node:
+        seen = await events(node, order("a", TINY, tokens=5, n=3))
+        completed = seen[-1]
+        assert isinstance(completed, Completed)
+        assert completed.usage.completion_tokens == 15
+        (admitted,) = [event for event in seen if isinstance(event, Admitted)]
+        assert completed.usage.prompt_tokens == sum(admitted.prompt_tokens) > 0
+        finishes = [event for event in seen if isinstance(event, Chunk) and event.finish]
+        assert sorted(event.index for event in finishes) == [0, 1, 2]
+        await until_withdrawn(node.bus.view, "request/a")
+        assert node.gateway.cancel(order("a", TINY).request, "too late") is False
+
+
+async def test_a_model_that_nobody_has_is_refused_and_one_in_the_store_is_placed(
+    tmp_path: Path, models_dir: Path
+) -> None:
+    async with running(settings(tmp_path, models_dir, "guide")) as node:
+        refused = await failure(node, order("a", "nobody/has-it"))
+        assert refused.refusal.code is RefusalCode.MODEL_NOT_FOUND
+        assert len(await answer(node, order("b", TINY, tokens=4))) > 0
+        assert (await ready(node, TINY)).model == TINY
+
+
+async def test_killing_a_request_with_32_streams_frees_the_engine_and_leaves_the_others_alone(
+    tmp_path: Path, models_dir: Path
+) -> None:
+    async with running(settings(tmp_path, models_dir, TINY)) as node:
+        await ready(node, TINY)
+        others = [order(f"other-{number}", TINY, f"Prompt {number}", tokens=150) for number in range(4)]
+        alone = [await answer(node, each) for each in others]
+        await idle(node, TINY)
+
+        streams = [asyncio.create_task(answer(node, each)) for each in others]
+        crowd = asyncio.create_task(events(node, order("crowd", TINY, "Long", tokens=1500, n=32)))
+        await decoding(node, "crowd")
+        assert node.gateway.cancel(order("crowd", TINY).request, "a test wants to see it go")
+        last = (await crowd)[-1]
+        assert isinstance(last, Failed)
+        assert last.refusal.code is RefusalCode.CANCELLED
+        assert last.refusal.message == "a test wants to see it go"
+        assert await asyncio.gather(*streams) == alone
+        assert is_idle(await idle(node, TINY))
+
+
+async def test_a_client_that_goes_away_takes_its_request_along(tmp_path: Path, models_dir: Path) -> None:
+    async with running(settings(tmp_path, models_dir, TINY)) as node:
+        async with node.gateway.open(order("a", TINY, tokens=None)) as generation:
+            async for event in generation:
+                if isinstance(event, Chunk):
+                    break
+        await until_withdrawn(node.bus.view, "request/a")
+        await idle(node, TINY)
+
+
+async def test_a_request_that_passes_its_deadline_is_told_so_and_costs_nothing_more(
+    tmp_path: Path, models_dir: Path
+) -> None:
+    async with running(settings(tmp_path, models_dir, TINY)) as node:
+        await ready(node, TINY)
+        overdue = await failure(node, replace(order("a", TINY, tokens=None), timeout_s=0.2))
+        assert overdue.refusal.code is RefusalCode.TIMEOUT
+        await idle(node, TINY)
+
+
+async def test_what_a_request_does_is_a_fact(tmp_path: Path, models_dir: Path) -> None:
+    async with running(settings(tmp_path, models_dir, TINY)) as node:
+        async with node.gateway.open(order("a", TINY, tokens=None)):
+            fact: RequestFact = await decoding(node, "a")
+            assert fact.state is RequestState.DECODE
+            assert fact.instance == (await ready(node, TINY)).id
+        await until_withdrawn(node.bus.view, "request/a")
+
+
+async def test_stopping_the_node_ends_every_request_with_a_reason(tmp_path: Path, models_dir: Path) -> None:
+    async with running(settings(tmp_path, models_dir, TINY)) as node:
+        stream = asyncio.create_task(events(node, order("a", TINY, tokens=None)))
+        await decoding(node, "a")
+    last = (await stream)[-1]
+    assert isinstance(last, Failed)
+    assert "stopping" in last.refusal.message
