@@ -24,6 +24,7 @@ class Narration:
         self._fault = fault
         self._settings = settings
         self._pulse = comment("waiting")
+        self._admitted = False
         self._completed = False
         self._failed: ApiError | None = None
 
@@ -52,8 +53,9 @@ class Narration:
                 return self._telling.chunk(event)
             case Waiting():
                 self._pulse = waiting_comment(event)
-                return self._pulse if self._stream.opened else b""
+                return self._pulse if self._stream.opened or self._admitted else b""
             case Admitted():
+                self._admitted = True
                 return self._telling.admitted(event) or comment("admitted")
             case Completed():
                 self._completed = True

@@ -68,7 +68,7 @@ class Server:
         self._cluster.stop()
         self._generations.stop()
         try:
-            async with asyncio.timeout(2 * self._settings.shutdown_s):
+            async with asyncio.timeout(3 * self._settings.shutdown_s + 1):
                 await runner.cleanup()
         except TimeoutError:
             logger.warning("Some connections did not close in time")

@@ -109,19 +109,20 @@ async def silence(_order: Order, _say: Say) -> None:
 class ScriptedGeneration:
     """Plays its gateway's script; records how it was left."""
 
-    def __init__(self, order: Order, script: Script) -> None:
+    def __init__(self, order: Order, script: Script, deaf: bool) -> None:
         self.request = order.request
         self.order = order
         self.cancels: list[str] = []
         self.left = asyncio.Event()
         self._script = script
+        self._deaf = deaf
         self._events: asyncio.Queue[RequestEvent | Exception] = asyncio.Queue()
         self._ended = False
         self._player: asyncio.Task[None] | None = None
 
     def cancel(self, reason: str) -> None:
         """What the stop button does."""
-        if not self._ended:
+        if not self._ended and not self._deaf:
             self.cancels.append(reason)
             self._say(Failed(Refusal(RefusalCode.CANCELLED, reason)))
 
@@ -169,6 +170,8 @@ class ScriptedView:
 
     all: dict[str, Fact] = field(default_factory=dict)
     readers: set[asyncio.Queue[tuple[str, Fact | None]]] = field(default_factory=set)
+    joined: asyncio.Event = field(default_factory=asyncio.Event)
+    left: asyncio.Event = field(default_factory=asyncio.Event)
 
     def facts(self) -> dict[str, Fact]:
         return dict(self.all)
@@ -176,11 +179,13 @@ class ScriptedView:
     async def changes(self) -> AsyncIterator[tuple[str, Fact | None]]:
         queue: asyncio.Queue[tuple[str, Fact | None]] = asyncio.Queue()
         self.readers.add(queue)
+        self.joined.set()
         try:
             while True:
                 yield await queue.get()
         finally:
             self.readers.discard(queue)
+            self.left.set()
 
     def change(self, key: str, fact: Fact | None) -> None:
         """Set or withdraw a fact."""
@@ -200,11 +205,13 @@ class ScriptedGateway:
         self.facts = ScriptedView()
         self.view: View = self.facts
         self.script = script
+        self.deaf = False
+        """Its generations do not hear a cancel."""
         self.generations: list[ScriptedGeneration] = []
         self.opened: asyncio.Queue[ScriptedGeneration] = asyncio.Queue()
 
     def open(self, order: Order) -> ScriptedGeneration:
-        generation = ScriptedGeneration(order, self.script)
+        generation = ScriptedGeneration(order, self.script, self.deaf)
         self.generations.append(generation)
         self.opened.put_nowait(generation)
         return generation

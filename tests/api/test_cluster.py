@@ -1,0 +1,101 @@
+"""The cluster's state, whole and as it changes."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+from api.settings import ApiSettings
+from tests.api.raw import Connection, ask, connected
+from tests.api.scripted import (
+    NODE,
+    ScriptedGateway,
+    instance_fact,
+    model_fact,
+    node_fact,
+    request_fact,
+    serving,
+)
+
+
+async def events(connection: Connection) -> AsyncIterator[tuple[str, dict[str, object]]]:
+    """Names and data, comments left out."""
+    async for piece in connection.chunks():
+        for event in piece.decode().split("\n\n"):
+            if event.startswith("event: "):
+                name, _, data = event.removeprefix("event: ").partition("\ndata: ")
+                yield name, json.loads(data)
+
+
+async def test_the_state_has_every_fact_with_its_defaults_and_without_its_tag(
+    gateway: ScriptedGateway,
+) -> None:
+    gateway.facts.all.update(
+        {
+            "node/a": node_fact(),
+            "model/a/m": model_fact("m"),
+            "instance/a": instance_fact(),
+            "request/1": request_fact("1"),
+        }
+    )
+    settings = ApiSettings(version="1.2", facts_endpoint="tcp://x", bus_counts=lambda: {"malformed": 1})
+    async with serving(gateway, settings) as url:
+        state = (await ask(url, "GET", "/v1/cluster")).json()
+    assert set(state) == {"node", "version", "nodes", "models", "instances", "requests", "bus"}
+    assert (state["node"], state["version"]) == (NODE, "1.2")
+    assert state["bus"] == {"facts_endpoint": "tcp://x", "counts": {"malformed": 1}}
+    nodes, instances = state["nodes"], state["instances"]
+    assert isinstance(nodes, list)
+    assert isinstance(instances, list)
+    assert nodes[0]["memory"]["pressure"] == "unknown"
+    assert (instances[0]["phase"], instances[0]["restarts"]) == ("ready", 0)
+    assert "type" not in nodes[0]
+
+
+async def test_events_begin_with_a_snapshot_and_go_on_with_each_change(
+    gateway: ScriptedGateway, url: str
+) -> None:
+    async with connected(url) as connection:
+        await connection.send("GET", "/v1/cluster/events")
+        await connection.head()
+        feed = events(connection)
+        name, snapshot = await anext(feed)
+        assert (name, snapshot["requests"]) == ("snapshot", [])
+        gateway.facts.change("request/1", request_fact("1"))
+        name, change = await anext(feed)
+        assert name == "change"
+        assert (change["key"], change["kind"]) == ("request/1", "request")
+        assert isinstance(change["value"], dict)
+        assert change["value"]["state"] == "decode"
+        gateway.facts.change("request/1", None)
+        assert await anext(feed) == ("change", {"key": "request/1", "kind": "request", "value": None})
+
+
+async def test_nothing_that_changes_around_the_snapshot_is_missed(gateway: ScriptedGateway, url: str) -> None:
+    async with connected(url) as connection:
+        await connection.send("GET", "/v1/cluster/events")
+        await gateway.facts.joined.wait()
+        gateway.facts.change("request/1", request_fact("1"))
+        await connection.head()
+        feed = events(connection)
+        _, snapshot = await anext(feed)
+        if not snapshot["requests"]:
+            assert (await anext(feed))[1]["key"] == "request/1"
+
+
+async def test_an_idle_event_stream_is_kept_alive(gateway: ScriptedGateway) -> None:
+    async with serving(gateway, ApiSettings(keep_alive_s=0.01)) as url, connected(url) as connection:
+        await connection.send("GET", "/v1/cluster/events")
+        await connection.head()
+        pieces = connection.chunks()
+        await anext(pieces)
+        assert await anext(pieces) == b": nothing changed\n\n"
+
+
+async def test_a_reader_that_leaves_is_forgotten(gateway: ScriptedGateway, url: str) -> None:
+    async with connected(url) as connection:
+        await connection.send("GET", "/v1/cluster/events")
+        await connection.head()
+        assert len(gateway.facts.readers) == 1
+    async with asyncio.timeout(10):
+        await gateway.facts.left.wait()
+    assert gateway.facts.readers == set()
