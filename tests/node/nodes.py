@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -173,8 +174,12 @@ async def serving(url: str, model: str) -> None:
 async def gone(processes: list[psutil.Process], within_s: float = MOMENTS_S) -> None:
     """Wait until these have ended, whether or not somebody has taken note of it."""
     async with asyncio.timeout(within_s):
-        while any(_runs(process) for process in processes):
-            await asyncio.sleep(0.005)  # nothing tells when somebody else's child has ended
+        await asyncio.to_thread(_watch, processes, time.monotonic() + within_s)
+
+
+def _watch(processes: list[psutil.Process], deadline: float) -> None:
+    while any(_runs(process) for process in processes) and time.monotonic() < deadline:
+        time.sleep(0.005)  # nothing tells when somebody else's child has ended
 
 
 def _runs(process: psutil.Process) -> bool:
