@@ -44,6 +44,7 @@ class Node:
         self.directory = Directory()
         self.bus: Bus
         self.gateway: NodeGateway
+        self.url: str
         self.gave_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Set to the reason when the tree of actors could not be kept alive."""
 
@@ -68,15 +69,16 @@ class Node:
         self.gateway = gateway = NodeGateway(node, bus, self.directory, settings.timeout_s)
         server = Server(gateway, self._api_settings(bus))
         # The server is up first, since its address is a fact of the node, and down first.
-        url = await server.start()
-        plan = self._plan(Identity(node, identity.node_name(settings.name), __version__, url, time.time()))
+        self.url = await server.start()
+        name = identity.node_name(settings.name)
+        plan = self._plan(Identity(node, name, __version__, self.url, time.time()))
         supervisor = NodeSupervisor.start(plan, bus, self.directory)
         stack.push_async_callback(self._stop_tree, supervisor)
         stack.push_async_callback(gateway.close, "the node is stopping")
         stack.push_async_callback(server.stop)
         supervisor.ended.when_done(lambda: self._tree_ended(supervisor))
         await supervisor.started
-        return url
+        return self.url
 
     def _api_settings(self, bus: Bus) -> ApiSettings:
         return ApiSettings(
