@@ -3,6 +3,7 @@
 import logging
 import secrets
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Final, Self
 
 import zmq
@@ -38,25 +39,21 @@ class Bus:
         self.node = node
         self.counts = Counts()
         self.view = ClusterView()
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        session = f"{node}/{secrets.token_hex(8)}"
-        self._publisher = FactPublisher(self._context, host, session, self.counts, limits)
-        self._router = CommandRouter(self._context, host, self.counts, limits, self._publisher)
-        own = new_identity()
-        self.serve(own, "own reader")
-        self._reader = FactReader(
-            self._context,
-            self.facts_endpoint,
-            self.commands_endpoint,
-            own,
-            self.view.apply,
-            self.counts,
-            limits,
-        )
+        with ExitStack() as opened:
+            context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+            opened.callback(context.term)
+            session = f"{node}/{secrets.token_hex(8)}"
+            self._publisher = FactPublisher(context, host, session, self.counts, limits)
+            opened.callback(self._publisher.close)
+            self._router = CommandRouter(context, host, self.counts, limits, self._publisher)
+            opened.callback(self._router.close)
+            self._reader = self._follow_itself(context, limits)
+            opened.callback(self._reader.close)
+            self._closing = opened.pop_all()
 
     @classmethod
     async def open(cls, node: NodeId, host: str = "127.0.0.1", *, limits: Limits = DEFAULTS) -> Self:
-        """Bind both sockets on free TCP ports of `host`, and follow this node's own facts."""
+        """Bind both sockets on free TCP ports of `host`, and follow this node's own facts. Raises OSError."""
         bus = cls(node, host, limits)
         try:
             await bus._reader.caught_up(OPENING_S)
@@ -75,6 +72,11 @@ class Bus:
     def commands_endpoint(self) -> str:
         """Where a Dealer connects to."""
         return self._router.endpoint
+
+    @property
+    def watched(self) -> bool:
+        """Somebody subscribes to what passes."""
+        return self._publisher.watching
 
     def publish(self, key: str, fact: Fact) -> None:
         """Set one of this node's facts; told to readers if it is news. Raises TooLarge. From any thread."""
@@ -115,8 +117,11 @@ class Bus:
         return peer
 
     async def close(self) -> None:
-        """Close every socket; what was not sent yet is lost, and open commands fail with PeerGone."""
-        self._reader.close()
-        self._router.close()
-        self._publisher.close()
-        self._context.term()
+        """Close every socket: what was not sent yet is lost, and open commands fail with PeerGone."""
+        self._closing.close()
+
+    def _follow_itself(self, context: zmq.Context[zmq.Socket[bytes]], limits: Limits) -> FactReader:
+        own = new_identity()
+        self.serve(own, "own reader")
+        endpoints = self.facts_endpoint, self.commands_endpoint
+        return FactReader(context, *endpoints, own, self.view.apply, self.counts, limits)

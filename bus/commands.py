@@ -65,7 +65,7 @@ class Peer:
 
     @property
     def present(self) -> bool:
-        """It has been heard, and its connection lives."""
+        """It has been heard, and its connection lives: from then on it can be told things."""
         return self.connection is not None
 
     async def command(self, body: Body, timeout_s: float) -> None:
@@ -78,6 +78,7 @@ class Peer:
 
     def forget(self) -> None:
         """Expect it no longer: fails its open commands, and drops what it still says."""
+        self.connection = None
         self.conversation.end("no longer expected")
         self._forget(self)
 
@@ -116,8 +117,8 @@ class CommandRouter:
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         # A peer that reconnects before its old connection is known to be dead would be mute.
         socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
-        self._connections = Connections(socket, self._lost)
         self.endpoint = bind(socket, host)
+        self._connections = Connections(socket, self._lost)
         self._port = Port(socket, self._hear)
 
     def expect(
@@ -159,7 +160,8 @@ class CommandRouter:
         self._port.close()
 
     def _send(self, peer: Peer, envelope: Envelope, data: bytes) -> Sent:
-        if self._port.closed or self._peers.get(peer.identity) is not peer:
+        # ZeroMQ may take messages for a connection that has just ended, and nobody would ever answer them.
+        if not peer.present:
             return Sent.GONE
         sent = self._port.send((peer.identity, data))
         if sent is Sent.QUEUED:

@@ -16,7 +16,7 @@ _EVENTS: Final = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
 
 
 class Connections:
-    """Watches a bound socket. To be made before its first peer connects, and closed before the socket."""
+    """Watches a bound socket. To be made before anybody knows its port, and closed before it."""
 
     def __init__(self, socket: zmq.Socket[bytes], lost: Callable[[ConnectionId], None]) -> None:
         """`lost` is called for each connection that ended, however it ended; then it is to be dropped."""

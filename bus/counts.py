@@ -56,6 +56,11 @@ class Counts:
         shown = ", ".join(f"{count}={n}" for count, n in self._counted.items())
         return f"<Counts {shown or 'none'}>"
 
+    @property
+    def remembered(self) -> int:
+        """How many kinds and peers it would not log again now."""
+        return len(self._logged)
+
     def add(self, count: Count) -> None:
         self._counted[count] += 1
 

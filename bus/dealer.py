@@ -1,7 +1,7 @@
 """The other end of a node's ROUTER, in an engine process or in a reader of facts."""
 
 from collections.abc import Callable
-from typing import Self
+from typing import Final, Self
 
 import zmq
 
@@ -11,6 +11,9 @@ from bus.messages.envelope import Body, Envelope
 from bus.messages.generation import Refusal
 from bus.port import Frames, Port, Sent
 from bus.sockets import DEFAULTS, Limits, open_socket
+
+LINGER_S: Final = 0.2
+"""How long last words may take: far more than over loopback to a node that lives."""
 
 
 class Dealer:
@@ -66,10 +69,10 @@ class Dealer:
         """Have the node do something. Raises Refused, QueueFull, CommandTimeout or TooLarge."""
         await self._conversation.command(body, timeout_s)
 
-    def close(self) -> None:
-        """Fail what waits and let go of every socket; what was not sent yet is lost."""
+    def close(self, linger_s: float = LINGER_S) -> None:
+        """Fail what waits, let last words go out, which takes no longer than this, and close every socket."""
         self._conversation.end("this end was closed")
-        self._port.close()
+        self._port.close(linger_s)
         if self._context is not None:
             self._context.term()
 

@@ -76,10 +76,11 @@ class Port:
         self._wake()
         return False
 
-    def close(self) -> None:
+    def close(self, linger_s: float = 0.0) -> None:
+        """What is not sent yet has so long to go, after which closing the context no longer waits for it."""
         if not self._socket.closed:
             self._loop.remove_reader(self._fd)
-            self._socket.close(linger=0)
+            self._socket.close(linger=round(linger_s * 1000))
 
     @property
     def closed(self) -> bool:

@@ -15,7 +15,7 @@ from bus.ledger import Ledger
 from bus.messages.base import Message
 from bus.messages.envelope import Passed
 from bus.messages.facts import Fact, Since, Snapshot, Update, Updates
-from bus.port import Frames, Port
+from bus.port import BATCH, Frames, Port
 from bus.sockets import Limits, bind, open_socket
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,8 @@ class FactPublisher:
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._ledger = Ledger(session, limits.kept)
-        self._unsent: deque[Update] = deque()
+        self._unsent: deque[Update] = deque(maxlen=limits.kept)
+        self._flushing = False
         self._open = True
         self._watched: set[bytes] = set()
         socket = open_socket(context, zmq.XPUB, limits)
@@ -61,8 +62,10 @@ class FactPublisher:
             update = self._ledger.set(key, fact) if self._open else None
             if update is None:
                 return
+            # Threads that are faster than the loop lose their oldest updates here, and readers ask for them.
             self._unsent.append(update)
-            if len(self._unsent) == 1:
+            if not self._flushing:
+                self._flushing = True
                 self._loop.call_soon_threadsafe(self._flush)
 
     def answer(self, since: Since) -> Updates | Snapshot:
@@ -88,22 +91,27 @@ class FactPublisher:
         self._port.close()
 
     def _flush(self) -> None:
-        while not self._port.closed:
-            with self._lock:
-                if not self._unsent:
-                    return
-                update = self._unsent.popleft()
+        """Send what was published, a batch in each turn of the loop."""
+        if self._port.closed:
+            return
+        with self._lock:
+            batch = [self._unsent.popleft() for _ in range(min(len(self._unsent), BATCH))]
+            self._flushing = bool(self._unsent)
+        for update in batch:
             self._send(FACT_TOPIC, update)
+        if self._flushing:
+            self._loop.call_soon(self._flush)
 
     def _beat(self) -> None:
-        self._flush()
         self._send_head()
         self._beating = self._loop.call_later(self._beat_s, self._beat)
 
     def _send_head(self) -> None:
         with self._lock:
-            head = self._ledger.head()
-        self._send(FACT_TOPIC, head)
+            head = None if self._unsent else self._ledger.head()
+        # A head that overtakes updates would have every reader ask for what is about to come.
+        if head is not None:
+            self._send(FACT_TOPIC, head)
 
     def _send(self, topic: bytes, message: Message) -> None:
         self._port.send((topic, encode(message)))

@@ -61,7 +61,7 @@ class FactReader:
 
     def close(self) -> None:
         self._rest()
-        self._desk.close()
+        self._desk.close(linger_s=0)
         self._port.close()
 
     def hear(self, frames: Frames) -> None:

@@ -58,6 +58,11 @@ def open_socket(
 
 
 def bind(socket: zmq.Socket[bytes], host: str) -> str:
-    """Bind to a free TCP port; returns the endpoint to connect to."""
-    socket.bind(f"tcp://{host}:*")
+    """Bind to a free TCP port; returns the endpoint to connect to. Raises OSError, with the socket closed."""
+    try:
+        socket.bind(f"tcp://{host}:*")
+    except zmq.ZMQError as error:
+        socket.close()
+        problem = f"The bus cannot listen on {host}: {error.strerror}. It must be an address of this machine."
+        raise OSError(error.errno, problem) from error
     return socket.getsockopt_string(zmq.LAST_ENDPOINT)

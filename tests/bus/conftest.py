@@ -1,0 +1,19 @@
+"""A bus for each test, on the test's own loop."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from bus.bus import Bus
+from bus.messages.base import NodeId
+from bus.sockets import Limits
+
+BRISK = Limits(beat_s=0.02, patience_s=0.02, patience_at_most_s=0.1)
+"""Repeats itself often, so that tests with losses are soon over."""
+
+
+@pytest.fixture
+async def bus() -> AsyncIterator[Bus]:
+    opened = await Bus.open(NodeId("n-1"), limits=BRISK)
+    yield opened
+    await opened.close()
