@@ -1,0 +1,63 @@
+// The rows of the requests under way, each with a button that stops it.
+
+import { clone, mark, setOptional, setText } from "./dom.js";
+import { duration, integer, plural, rate } from "./format.js";
+
+/** A row that shows `{ request, now }`; `stop(id)` resolves to what went wrong, or to "". */
+export function requestRow(stop) {
+  const { element, slots } = clone("request-row");
+  let id = "";
+  slots.stop.addEventListener("click", async () => {
+    if (slots.stop.getAttribute("aria-disabled") === "true") return;
+    showStopping(slots, true);
+    const problem = await stop(id);
+    setOptional(slots.problem, problem);
+    if (problem !== "") showStopping(slots, false);
+  });
+  const update = ({ request, now }) => {
+    id = request.id;
+    show(element, slots, request, now);
+  };
+  return { element, update };
+}
+
+// Not `disabled`: that would take the focus away from whoever pressed the button by key.
+function showStopping({ stop }, stopping) {
+  stop.setAttribute("aria-disabled", String(stopping));
+  setText(stop, stopping ? "Stopping" : "Stop");
+}
+
+function show(element, slots, request, now) {
+  mark(element, "state", request.state);
+  setText(slots.state, request.state);
+  setText(slots.model, request.model);
+  setText(slots.reason, reasonOf(request));
+  setText(slots.prompt, promptOf(request));
+  setText(slots.generated, integer(request.generated_tokens));
+  setText(slots.rate, rate(request.tokens_per_s));
+  setText(slots.age, duration(now - request.started_at));
+  setText(slots.id, request.id);
+  slots.stop.setAttribute("aria-label", `Stop request ${request.id}`);
+}
+
+function reasonOf({ reason, sequences }) {
+  const answers = sequences > 1 ? plural(sequences, "answer") : "";
+  return [reason, answers].filter((part) => part !== "").join(", ");
+}
+
+/** Tokens of the prompt: all of them, or how many are computed while some are not. */
+export function promptOf({ prompt_tokens: all, prefilled_tokens: done, state }) {
+  const partial = state === "prefill" && done < all;
+  return partial ? `${integer(done)} of ${integer(all)}` : integer(all);
+}
+
+/** Ask the node to end a request. An unknown one has ended by itself, which is as good. */
+export async function cancel(id) {
+  try {
+    const response = await fetch(`/v1/cancel/${encodeURIComponent(id)}`, { method: "POST" });
+    if (response.ok || response.status === 404) return "";
+    return `Not stopped: the node answered with HTTP status ${response.status}.`;
+  } catch {
+    return "Not stopped: the node can’t be reached.";
+  }
+}
