@@ -58,12 +58,13 @@ class Mailbox:
             self._wake()
 
     def kill(self, reason: str) -> bool:
-        """Have the reader die next. False: it was killed or has ended before."""
+        """Have the reader die next. False: it was killed before, or can't be any more."""
         with self._lock:
             if self.killed is not None:
                 return False
             self.killed = Killed(reason)
-            self._wake()
+            if not self._closed:
+                self._wake()
             return True
 
     def close(self) -> list[Letter]:
@@ -125,11 +126,11 @@ class LoopMailbox(Mailbox):
 
     def kill(self, reason: str) -> bool:
         """Also interrupts what the reader is awaiting."""
-        if not super().kill(reason):
-            return False
         try:
+            if not super().kill(reason):
+                return False
             call_on(self.loop, lambda: self.interrupt and self.interrupt())
-        except RuntimeError:
+        except (RuntimeError, ActorDeadError):
             return False  # the loop is closed, and its tasks have been cancelled with it
         return True
 
