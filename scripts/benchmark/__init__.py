@@ -1,0 +1,1 @@
+"""Measures a node side by side with mlx_lm.server, on the same model, machine and load."""

@@ -1,0 +1,91 @@
+"""The models that the benchmark runs on: random weights, since speed does not depend on what they say."""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlx.core as mx
+from tokenizers import Tokenizer
+
+from scripts.make_model import make_model
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A Llama of float32 weights."""
+
+    name: str
+    layers: int
+    hidden: int
+    intermediate: int
+    context: int = 16384
+
+
+SMALL = Shape("llama-5m", layers=6, hidden=256, intermediate=704)
+LARGE = Shape("llama-30m", layers=10, hidden=512, intermediate=1408)
+
+SHARPNESS = 2.0
+"""Times the output's random weights: makes likely tokens stand out, so that silent ones are never sampled."""
+
+
+def make(shape: Shape, folder: Path) -> Path:
+    """Write the model to `folder`/its name, and return that.
+
+    Each of its tokens is text that can be shown at once, and it never ends by itself: so a client sees each
+    token when it comes, and every answer is as long as was asked for.
+    """
+    path = make_model(
+        "llama",
+        folder / shape.name,
+        layers=shape.layers,
+        hidden=shape.hidden,
+        heads=8,
+        kv_heads=4,
+        intermediate=shape.intermediate,
+        context=shape.context,
+    )
+    _silence(path / "model.safetensors", _tokenizer(path))
+    return path
+
+
+def _silence(weights: Path, tokenizer: Tokenizer) -> None:
+    """Take from the model the tokens that are not letters or digits: ends, parts of characters, blanks."""
+    arrays = mx.load(str(weights))
+    assert isinstance(arrays, dict)
+    head = arrays["lm_head.weight"]
+    shown = [_is_shown(tokenizer, token) for token in range(head.shape[0])]
+    arrays["lm_head.weight"] = head * SHARPNESS * mx.array(shown)[:, None]
+    mx.eval(arrays)
+    mx.save_safetensors(str(weights), arrays, metadata={"format": "mlx"})
+
+
+def _is_shown(tokenizer: Tokenizer, token: int) -> bool:
+    text = str(tokenizer.decode([token], skip_special_tokens=True)).strip()
+    return text.isascii() and text.isalnum()
+
+
+def _tokenizer(model: Path) -> Tokenizer:
+    return Tokenizer.from_file(str(model / "tokenizer.json"))
+
+
+class Prompts:
+    """Prompts of so many tokens, none of which begins like another: a prefix cache would skip the work."""
+
+    def __init__(self, model: Path) -> None:
+        self._random = random.Random(model.name)
+        tokenizer = _tokenizer(model)
+        self._words = [word for word in _words(tokenizer) if len(tokenizer.encode(word).ids) == 1]
+        self._begun: set[tuple[str, ...]] = set()
+
+    def next(self, tokens: int) -> str:
+        """Words of one token each."""
+        words = self._random.choices(self._words, k=tokens)
+        while tuple(words[:2]) in self._begun:
+            words[:2] = self._random.choices(self._words, k=2)
+        self._begun.add(tuple(words[:2]))
+        return "".join(words)
+
+
+def _words(tokenizer: Tokenizer) -> list[str]:
+    texts = (str(tokenizer.decode([token])) for token in range(tokenizer.get_vocab_size()))
+    return sorted({text for text in texts if text.startswith(" ") and text.isascii() and text[1:].isalpha()})

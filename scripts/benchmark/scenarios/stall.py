@@ -1,0 +1,114 @@
+"""What a running stream notes of a long prompt that arrives, and how long that prompt waits."""
+
+from dataclasses import dataclass
+
+from scripts.benchmark.contenders import Contender, Ours, Server
+from scripts.benchmark.measures import Aim, Measure, Section, Target
+from scripts.benchmark.models import SMALL, Shape
+from scripts.benchmark.rig import Rig
+from scripts.benchmark.stats import gaps, gaps_within, quantile
+from scripts.benchmark.traffic import Seen
+
+PROMPT_TOKENS = 4000
+ALONE_S = 3.0
+SETTLED_S = 0.5
+"""The stream's first moments do not count."""
+RUNNING_TOKENS = 12000
+FLOOR_S = 0.1
+"""A gap that is shorter than this is never too long."""
+DEADLINE_S = 300.0
+PACES_MS = (20.0, 40.0, 60.0, 100.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """A stream, alone and while another prompt was prefilled. Seconds."""
+
+    alone: list[float]
+    worst: float
+    long_ttft: float
+
+    @property
+    def p99(self) -> float:
+        return quantile(self.alone, 0.99)
+
+    @property
+    def allowed(self) -> float:
+        return max(2 * self.p99, FLOOR_S)
+
+
+def observe(running: Seen, long: Seen) -> Stall:
+    """The running stream's gaps before the long prompt was sent, and from then to that one's first token."""
+    began = running.token_s[0] + SETTLED_S
+    alone = gaps([at_s for at_s in running.token_s if began <= at_s <= long.sent_s])
+    during = gaps_within(running.token_s, long.sent_s, long.token_s[0])
+    return Stall(alone, max(during, default=0.0), long.first_token_s)
+
+
+def run(rig: Rig) -> list[Section]:
+    """One section against the peers, one over our own settings."""
+    sections = [_section(rig, SMALL, [Ours(), *rig.peers], f"Stall: {SMALL.name}")]
+    if not rig.quick:
+        sections += [_paces(rig, SMALL)]
+    return sections
+
+
+def _paces(rig: Rig, shape: Shape) -> Section:
+    contenders: list[Contender] = [Ours(pace) for pace in PACES_MS]
+    section = _section(rig, shape, contenders, "", rounds=5)
+    return Section(
+        f"Stall: {shape.name}, the setting `--pace`; ratios are to the first peer in the table above",
+        section.ours,
+        section.peers,
+        section.measures,
+    )
+
+
+def _section(rig: Rig, shape: Shape, contenders: list[Contender], title: str, rounds: int = 7) -> Section:
+    measures = _Measures()
+    with rig.serving(contenders, shape) as servers:
+        for number in range(rig.rounds(rounds)):
+            for server in servers[: None if number == 0 else max(2, len(servers) - len(rig.peers[1:]))]:
+                rig.say(f"stall, {shape.name}, round {number + 1}: {server.contender}")
+                measures.add(server.contender, _once(rig, shape, server))
+    names = [server.contender for server in servers]
+    return Section(title, names[0], tuple(names[1:]), tuple(measures.all))
+
+
+def _once(rig: Rig, shape: Shape, server: Server) -> Stall:
+    wishes = [
+        rig.wish(server, shape, 32, RUNNING_TOKENS, background=True),
+        rig.wish(server, shape, PROMPT_TOKENS, 8, delay_s=SETTLED_S + ALONE_S),
+    ]
+    running, long = rig.run(server, wishes, DEADLINE_S).seen
+    if not running.hung_up:
+        raise RuntimeError("the running stream ended before the long prompt was answered")
+    return observe(running, long)
+
+
+class _Measures:
+    def __init__(self) -> None:
+        self.p50 = Measure("alone: ITL p50", "ms")
+        self.p99 = Measure("alone: ITL p99", "ms")
+        self.most = Measure("alone: worst gap", "ms")
+        self.worst = Measure(f"{PROMPT_TOKENS} tokens arrive: worst gap", "ms")
+        self.times = Measure("worst gap ÷ p99 alone", "times")
+        self.share = Measure(
+            f"worst gap ÷ allowed (twice the p99 alone, {1000 * FLOOR_S:g} ms at least)",
+            "times",
+            target=Target(Aim.AT_MOST, 1.0),
+        )
+        self.ttft = Measure("the long prompt's TTFT", "ms", target=Target(Aim.RATIO_AT_MOST, 1.5))
+
+    @property
+    def all(self) -> list[Measure]:
+        return [self.p50, self.p99, self.most, self.worst, self.times, self.share, self.ttft]
+
+    def add(self, contender: str, stall: Stall) -> None:
+        self.p50.add(contender, 1000 * quantile(stall.alone, 0.5))
+        self.p99.add(contender, 1000 * stall.p99)
+        self.most.add(contender, 1000 * max(stall.alone))
+        self.worst.add(contender, 1000 * stall.worst)
+        self.times.add(contender, stall.worst / stall.p99)
+        self.share.add(contender, stall.worst / stall.allowed)
+        self.ttft.add(contender, 1000 * stall.long_ttft)
