@@ -6,6 +6,7 @@ python -m scripts.make_model llama FOLDER --layers 8 --hidden 512 --context 1638
 import argparse
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -205,11 +206,11 @@ def random_weights(network: Network, seed: int) -> dict[str, mx.array]:
 def _draw(name: str, old: mx.array, key: mx.array) -> mx.array:
     noise: mx.array = mx.random.normal(old.shape, key=key)
     if "norm" in name:
-        return mx.array(1.0) + 0.1 * noise
+        return noise * 0.1 + 1.0
     if old.ndim < 2:
-        return 0.1 * noise
+        return noise * 0.1
     # Larger than a trained model's: the layers, not the last token's embedding, then decide what comes next.
-    return noise * (1.5 / old.shape[-1] ** 0.5)
+    return noise * (1.5 / math.sqrt(old.shape[-1]))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -6,21 +6,43 @@ from pathlib import Path
 from typing import Protocol, cast
 
 import mlx.core as mx
-from mlx.utils import tree_flatten
+from mlx.utils import tree_flatten, tree_unflatten
 
 Config = Mapping[str, object]
+
+
+Tree = Mapping[str, object]
+"""Arrays in nested dictionaries and lists."""
+
+
+class Embedding(Protocol):
+    """The token embedding, which is the output layer too where they are tied."""
+
+    def as_linear(self, hidden: mx.array, /) -> mx.array:
+        """Logits, (…, vocabulary), from hidden states, (…, hidden)."""
+
+
+class Body(Protocol):
+    """A model but for its output layer."""
+
+    embed_tokens: Embedding
+
+    def __call__(self, tokens: mx.array, /) -> mx.array:
+        """Hidden states, (batch, length, hidden), for tokens, (batch, length)."""
 
 
 class Network(Protocol):
     """What mlx-lm's model classes have in common."""
 
+    model: Body
+
     def __call__(self, tokens: mx.array, /) -> mx.array:
         """Logits, (batch, length, vocabulary), for tokens, (batch, length)."""
 
-    def parameters(self) -> Mapping[str, object]:
+    def parameters(self) -> Tree:
         """A tree of arrays."""
 
-    def update(self, parameters: Mapping[str, object], /) -> object:
+    def update(self, parameters: Tree, /) -> object:
         """Take these arrays in place of the present ones."""
 
 
@@ -38,3 +60,9 @@ def named_weights(network: Network) -> dict[str, mx.array]:
 def save_weights(weights: dict[str, mx.array], folder: Path) -> None:
     """Write `model.safetensors` as mlx-lm reads it."""
     mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "mlx"})
+
+
+def load_weights(network: Network, folder: Path) -> None:
+    """Take the weights that were saved in `folder`."""
+    weights = cast(dict[str, mx.array], mx.load(str(folder / "model.safetensors")))
+    network.update(cast(Tree, tree_unflatten(list(weights.items()))))

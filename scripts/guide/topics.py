@@ -1,0 +1,72 @@
+"""The questions that the guide answers, from the files in `topics/`."""
+
+import random
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.guide.conversation import Conversation, Turn, answer, user
+from scripts.guide.wording import choose, finish, link, vary
+
+FOLDER = Path(__file__).parent / "topics"
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One thing that people ask, and its answer."""
+
+    name: str
+    fact: tuple[str, ...]
+    """What every right answer contains."""
+    say: str
+    ask: tuple[str, ...]
+    """Templates of questions, to be trained on."""
+    held_out: tuple[str, ...]
+    """Questions in other words, never trained on: they measure."""
+
+
+def read_topics(folder: Path = FOLDER) -> tuple[Topic, ...]:
+    """All topics. Raises ValueError where an answer does not contain its own facts."""
+    topics: list[Topic] = []
+    for path in sorted(folder.glob("*.toml")):
+        topics += map(_topic, tomllib.loads(path.read_text(encoding="utf-8"))["topic"])
+    return tuple(topics)
+
+
+def _topic(entry: dict[str, str | list[str]]) -> Topic:
+    topic = Topic(
+        name=str(entry["name"]),
+        fact=tuple(entry["fact"]),
+        say=str(entry["say"]),
+        ask=tuple(entry["ask"]),
+        held_out=tuple(entry["held_out"]),
+    )
+    if not all(fact.lower() in topic.say.lower() for fact in topic.fact):
+        raise ValueError(f"topic {topic.name!r}: the answer lacks a fact")
+    return topic
+
+
+def topic_turns(topics: tuple[Topic, ...], count: int, rng: random.Random) -> tuple[Turn, ...]:
+    """`count` questions about different topics, each with its answer."""
+    turns: list[Turn] = []
+    for number, topic in enumerate(rng.sample(topics, count)):
+        asked = choose(rng.choice(topic.ask), rng)
+        turns += (user(vary(link(asked, rng) if number else asked, rng)), answer(topic.say))
+    return tuple(turns)
+
+
+def trained_topic(topics: tuple[Topic, ...], rng: random.Random) -> Conversation:
+    """One to three questions with their answers."""
+    return Conversation("topic", topic_turns(topics, rng.choices((1, 2, 3), (75, 17, 8))[0], rng))
+
+
+def held_out_topics(topics: tuple[Topic, ...], rng: random.Random) -> list[Conversation]:
+    """Every held-out question, each typed in one of the usual ways; every fourth as a second question."""
+    asked: list[Conversation] = []
+    for topic in topics:
+        for question in topic.held_out:
+            others = tuple(other for other in topics if other is not topic)
+            before = topic_turns(others, 1, rng) if len(asked) % 4 == 3 else ()
+            turns = (*before, user(finish(question, rng)), answer(topic.say))
+            asked.append(Conversation(f"topic: {topic.name}", turns, facts=topic.fact))
+    return asked

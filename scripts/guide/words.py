@@ -1,0 +1,60 @@
+"""Names, places, words and numbers to make questions from; the last quarter of each list is held out."""
+
+import random
+import tomllib
+from pathlib import Path
+
+LISTS: dict[str, tuple[str, ...]] = {
+    name: tuple(words.split())
+    for name, words in tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")).items()
+}
+PLACES = LISTS["places"]
+PEOPLE = LISTS["people"]
+THINGS = LISTS["things"]
+QUALITIES = LISTS["qualities"]
+SYLLABLES = LISTS["syllables"]
+
+
+def part(words: tuple[str, ...], held_out: bool) -> tuple[str, ...]:
+    """The part of a list for training, or the part that is held out."""
+    border = len(words) * 3 // 4
+    return words[border:] if held_out else words[:border]
+
+
+def place(rng: random.Random, held_out: bool) -> str:
+    return rng.choice(part(PLACES, held_out)) if rng.random() < 0.7 else nonsense(rng).capitalize()
+
+
+def person(rng: random.Random, held_out: bool) -> str:
+    return rng.choice(part(PEOPLE, held_out)) if rng.random() < 0.7 else nonsense(rng).capitalize()
+
+
+def thing(rng: random.Random, held_out: bool) -> str:
+    return rng.choice(part(THINGS, held_out))
+
+
+def nonsense(rng: random.Random) -> str:
+    return "".join(rng.choices(SYLLABLES, k=rng.randint(2, 4)))
+
+
+def phrase(rng: random.Random, held_out: bool) -> str:
+    """One to four words that make some sense together."""
+    words = [thing(rng, held_out)]
+    if rng.random() < 0.6:
+        words.insert(0, rng.choice(QUALITIES))
+    if rng.random() < 0.4:
+        words += [
+            rng.choice(("in", "for", "from", "and", "near", "with")),
+            rng.choice((thing, place))(rng, held_out),
+        ]
+    return " ".join(words)
+
+
+def salad(rng: random.Random, held_out: bool, longest: int) -> str:
+    """Two or more words of any kind, to be repeated."""
+    kinds = (thing, thing, place, person, lambda r, _: nonsense(r), lambda r, _: str(number(r)))
+    return " ".join(rng.choice(kinds)(rng, held_out) for _ in range(rng.randint(2, longest)))
+
+
+def number(rng: random.Random) -> int:
+    return rng.choice((rng.randint(0, 20), rng.randint(0, 99), rng.randint(0, 999), rng.randint(0, 99999)))
