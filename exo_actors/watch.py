@@ -6,6 +6,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
@@ -18,12 +19,15 @@ CONNECT_TIMEOUT_MS = 5000
 
 Show = Callable[[str], None]
 
+print_now: Show = partial(print, flush=True)
+"""Through a pipe too, a line is there when it passes."""
+
 
 class NodeGone(Exception):
     """The node is not there or not there any more; the message is for a person."""
 
 
-def watch(url: str, show: Show = print) -> int:
+def watch(url: str, show: Show = print_now) -> int:
     """Print until Ctrl-C or until the node is gone; returns the exit code."""
     try:
         follow(facts_endpoint(url), show)

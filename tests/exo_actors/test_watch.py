@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import SimpleQueue
 from threading import Thread
+from typing import IO
 
 import msgspec
 import pytest
@@ -130,13 +131,28 @@ def test_another_server_is_not_taken_for_a_node(status: int, body: bytes) -> Non
         watch.facts_endpoint(url)
 
 
-def test_ctrl_c_ends_it_well() -> None:
-    command = [sys.executable, "-u", "-m", "exo_actors", "watch"]
+@contextmanager
+def watching() -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes], zmq.Socket[bytes]]]:
+    """`watch` in a process of its own, what it prints, and the socket that it is subscribed to."""
+    command = [sys.executable, "-m", "exo_actors", "watch"]
     with publisher() as (socket, endpoint), api(200, cluster(endpoint)) as url:
         with subprocess.Popen(command, env=os.environ | {"EXO_NODE": url}, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
             wait_for_subscriber(socket)
             socket.send_multipart([b"fact", UPDATE])
-            assert process.stdout is not None
-            assert b"Update" in process.stdout.readline()
-            process.send_signal(signal.SIGINT)
-            assert process.wait(10) == 0
+            yield process, process.stdout, socket
+
+
+def test_ctrl_c_ends_it_well() -> None:
+    with watching() as (process, printed, _):
+        assert b"Update" in printed.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+
+
+def test_a_reader_that_has_seen_enough_ends_it_well() -> None:
+    with watching() as (process, printed, socket):
+        assert b"Update" in printed.readline()
+        printed.close()
+        socket.send_multipart([b"fact", UPDATE])
+        assert process.wait(10) == 0
