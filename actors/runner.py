@@ -9,12 +9,12 @@ from actors import names
 from actors.actor import LoopActor
 from actors.directory import Directory
 from actors.engine_link import EngineLink
+from actors.instance_state import IDLE, InstanceState
 from actors.lifecycle import Terminated
 from actors.messages import (
     Dispatch,
     EngineLost,
     EngineSaid,
-    InstanceChanged,
     Launch,
     RequestMessage,
     RunnerMessage,
@@ -37,7 +37,6 @@ from bus.messages.engine import (
     Refused,
     Step,
 )
-from bus.messages.facts import InstanceFact
 from bus.messages.generation import Refusal, RefusalCode
 from bus.messages.placement import Instance
 
@@ -77,15 +76,11 @@ class Runner(LoopActor[RunnerMessage]):
     def __init__(self, instance: Instance, bus: Bus, directory: Directory, settings: RunnerSettings) -> None:
         super().__init__()
         self._instance, self._bus, self._directory, self._settings = instance, bus, directory, settings
+        self._state = InstanceState(instance)
         self._roster = Roster(settings.max_sequences)
         self._link: EngineLink | None = None
         self._launches = 0
-        self._failures = 0
         self._random = random.Random()
-        self._beat = Beat(steps=0)
-        self._context = instance.context
-        self._change = PhaseChange(phase=Phase.WAITING, reason="about to start the engine")
-        self._since = time.time()
 
     async def on_start(self) -> None:
         """Start the first engine process."""
@@ -118,7 +113,7 @@ class Runner(LoopActor[RunnerMessage]):
         """However this actor ends: nobody waits for it any more, and no engine outlives it."""
         self._launches += 1
         self._refuse_all(RefusalCode.ENGINE_LOST, "the instance's runner ended")
-        self._bus.withdraw(self._key)
+        self._bus.withdraw(self._state.key)
         if self._link is not None:
             await self._link.kill_and_wait()
 
@@ -154,11 +149,10 @@ class Runner(LoopActor[RunnerMessage]):
                 self._tell(sequence, body)
             case Beat():
                 self._watchdog.beaten(body, time.monotonic())
-                self._beat = body
+                self._state.beat = body
                 self._publish()
             case PhaseChange():
                 self._watchdog.phase_changed(body, time.monotonic())
-                self._context = body.context or self._context
                 self._enter(body)
                 if body.phase is Phase.READY:
                     self._submit_queued()
@@ -187,15 +181,14 @@ class Runner(LoopActor[RunnerMessage]):
         await self._link.kill_and_wait()
         for sequence, request in self._roster.lose_engine():
             request.post(Refused(sequence=sequence, refusal=_engine_lost(how)))
-        if self._change.phase is Phase.FAILED:
+        if self._state.phase is Phase.FAILED:
             return
-        if self._change.phase is Phase.READY and time.time() - self._since > STEADY_S:
-            self._failures = 0
-        self._failures += 1
-        self._beat = Beat(steps=0)
-        delay_s = ENGINE_RESTARTS.delay_s(self._failures, self._random)
+        state = self._state
+        state.failures = 1 if state.held_for_s() > STEADY_S else state.failures + 1
+        state.beat = IDLE
+        delay_s = ENGINE_RESTARTS.delay_s(state.failures, self._random)
         if delay_s is None:
-            reason = f"{how}; it was started {self._failures} times: see the log for why it ends"
+            reason = f"{how}; it was started {state.failures} times: see the log for why it ends"
             self._enter(PhaseChange(phase=Phase.FAILED, reason=reason))
             self._refuse_all(RefusalCode.ENGINE_FAILED, reason)
         else:
@@ -205,7 +198,7 @@ class Runner(LoopActor[RunnerMessage]):
 
     def _check(self) -> None:
         self.tell_later(CHECK_S, Tick())
-        if self._link is None or self._change.phase in _UNWATCHED:
+        if self._link is None or self._state.phase in _UNWATCHED:
             return
         stuck = self._watchdog.overdue(time.monotonic())
         if stuck is not None:
@@ -221,15 +214,15 @@ class Runner(LoopActor[RunnerMessage]):
             return
         self._roster.add(message.submits, message.request)
         message.request.watch(self.actor_ref)
-        if self._change.phase is Phase.READY:
+        if self._state.phase is Phase.READY:
             self._submit_queued()
         else:
-            message.request.post(self._changed())
+            message.request.post(self._state.changed())
 
     def _refusal(self, count: int) -> Refusal | None:
-        if self._change.phase is Phase.FAILED:
-            return Refusal(RefusalCode.ENGINE_FAILED, self._change.reason)
-        if self._change.phase is Phase.DRAINING:
+        if self._state.phase is Phase.FAILED:
+            return Refusal(RefusalCode.ENGINE_FAILED, self._state.change.reason)
+        if self._state.phase is Phase.DRAINING:
             return _engine_lost("the instance is being stopped")
         if not self._roster.takes(count):
             waiting = f"{len(self._roster)} sequences run or wait already, of {self._settings.max_sequences}"
@@ -271,49 +264,18 @@ class Runner(LoopActor[RunnerMessage]):
 
     # -- what is shown ---------------------------------------------------------------------------
 
-    @property
-    def _key(self) -> str:
-        return f"instance/{self._instance.id}"
-
-    def _changed(self) -> InstanceChanged:
-        change = self._change
-        return InstanceChanged(self._instance.id, change.phase, change.reason, change.progress)
-
     def _enter(self, change: PhaseChange) -> None:
-        if change.phase is not self._change.phase:
-            self._since = time.time()
+        if self._state.enter(change):
             level = logging.ERROR if change.phase is Phase.FAILED else logging.INFO
             logger.log(level, "%s is %s: %s", self._instance.model, change.phase, change.reason)
-        self._change = change
         self._publish()
-        self._directory.post(names.PLACEMENT, self._changed())
+        changed = self._state.changed()
+        self._directory.post(names.PLACEMENT, changed)
         for request in self._roster.waiting_owners():
-            request.post(self._changed())
+            request.post(changed)
 
     def _publish(self) -> None:
-        instance, beat = self._instance, self._beat
-        fact = InstanceFact(
-            id=instance.id,
-            epoch=instance.epoch,
-            model=instance.model,
-            nodes=instance.nodes,
-            phase=self._change.phase,
-            reason=self._change.reason,
-            since=self._since,
-            progress=self._change.progress,
-            sharding=instance.sharding,
-            interconnect=instance.interconnect,
-            context=self._context,
-            restarts=max(0, self._failures),
-            running=beat.running,
-            prefilling=beat.prefilling,
-            waiting=beat.waiting,
-            kv_bytes=beat.kv_bytes,
-            active_bytes=beat.active_bytes,
-            cached_bytes=beat.cached_bytes,
-            tokens_per_s=beat.tokens_per_s,
-        )
-        self._bus.publish(self._key, fact)
+        self._bus.publish(self._state.key, self._state.fact())
 
 
 def _engine_lost(how: str) -> Refusal:

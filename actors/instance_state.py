@@ -1,0 +1,80 @@
+"""How an instance is: its phase and reason, what its engine holds, and how often it had to be started."""
+
+import time
+from dataclasses import dataclass, field
+
+from actors.messages import InstanceChanged
+from bus.messages.engine import Beat, Phase, PhaseChange
+from bus.messages.facts import InstanceFact
+from bus.messages.placement import Instance
+
+IDLE = Beat(steps=0)
+
+
+@dataclass(slots=True)
+class InstanceState:
+    """What a Runner knows of its instance, and the fact that it publishes of it."""
+
+    instance: Instance
+    change: PhaseChange = field(
+        default_factory=lambda: PhaseChange(phase=Phase.WAITING, reason="about to start the engine")
+    )
+    since: float = field(default_factory=time.time)
+    """When this phase began, seconds since 1970."""
+    beat: Beat = IDLE
+    context: int | None = None
+    failures: int = 0
+    """Engines that ended by themselves, since the last one that held."""
+
+    @property
+    def phase(self) -> Phase:
+        """Where it is in its life."""
+        return self.change.phase
+
+    @property
+    def key(self) -> str:
+        """Of its fact."""
+        return f"instance/{self.instance.id}"
+
+    def enter(self, change: PhaseChange) -> bool:
+        """Go on; true when this is another phase."""
+        new = change.phase is not self.change.phase
+        if new:
+            self.since = time.time()
+        self.change = change
+        self.context = change.context or self.context
+        return new
+
+    def held_for_s(self) -> float:
+        """How long it has been ready; 0 if it is not."""
+        return time.time() - self.since if self.phase is Phase.READY else 0.0
+
+    def changed(self) -> InstanceChanged:
+        """What Placement and waiting requests are told."""
+        change = self.change
+        return InstanceChanged(self.instance.id, change.phase, change.reason, change.progress)
+
+    def fact(self) -> InstanceFact:
+        """What everybody is told."""
+        instance, beat = self.instance, self.beat
+        return InstanceFact(
+            id=instance.id,
+            epoch=instance.epoch,
+            model=instance.model,
+            nodes=instance.nodes,
+            phase=self.phase,
+            reason=self.change.reason,
+            since=self.since,
+            progress=self.change.progress,
+            sharding=instance.sharding,
+            interconnect=instance.interconnect,
+            context=self.context or instance.context,
+            restarts=self.failures,
+            running=beat.running,
+            prefilling=beat.prefilling,
+            waiting=beat.waiting,
+            kv_bytes=beat.kv_bytes,
+            active_bytes=beat.active_bytes,
+            cached_bytes=beat.cached_bytes,
+            tokens_per_s=beat.tokens_per_s,
+        )
