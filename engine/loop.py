@@ -80,11 +80,18 @@ class StepLoop:
     def run(self) -> None:
         """Until an End is taken; raises what the model raises."""
         self._rest()
-        while self._take_all():
-            if self._busy:
-                self._step()
-            if not self._busy:
-                self._rest()
+        while self.turn():
+            pass
+
+    def turn(self) -> bool:
+        """Take what is new, waiting for it if there is nothing to compute, and compute a step. False: end."""
+        if not self._take_all():
+            return False
+        if self._busy:
+            self._step()
+        if not self._busy:
+            self._rest()
+        return True
 
     @property
     def _busy(self) -> bool:

@@ -1,0 +1,112 @@
+"""A step loop that a test turns by hand, with all that it said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from queue import SimpleQueue
+
+from bus.messages.base import SequenceId
+from bus.messages.engine import Refused, Step, Submit
+from bus.messages.generation import Delta, Prompt, Sampling, Stopping, TextPrompt
+from engine.batch import Batch
+from engine.border import Generator
+from engine.gauges import Gauges
+from engine.intake import Intake
+from engine.life import sequence_of
+from engine.loader import Loaded
+from engine.loop import StepLoop
+from engine.pace import Pace
+from engine.sampling import BatchSampler
+from engine.sequence import Sequence
+from engine.warmup import warm_up
+from engine.work import Drop, Job, Work
+
+GREEDY = Sampling(temperature=0.0)
+SIXTEEN = Stopping(max_tokens=16, ignore_eos=True)
+
+
+class Harness:
+    """Everything of an engine but its process and its link."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        *,
+        max_running: int = 64,
+        gap_s: float = 0.06,
+        sequence_of: Callable[[Job, Loaded], Sequence] = sequence_of,
+    ) -> None:
+        self.gauges = Gauges()
+        self.inbox: SimpleQueue[Work] = SimpleQueue()
+        self.said: list[Step | Refused] = []
+        sampler = BatchSampler()
+        self.batch = Batch(Generator(loaded.network, sampler, max_running), sampler)
+        warm = warm_up(self.batch, Pace(gap_s), loaded.context, len(loaded.tokenizer))
+        self.vocabulary = warm.vocabulary
+        self.intake = Intake(loaded.tokenizer, loaded.context, warm.vocabulary)
+        self.loop = StepLoop(
+            batch=self.batch,
+            sequence_of=lambda job: sequence_of(job, loaded),
+            vocabulary=warm.vocabulary,
+            inbox=self.inbox,
+            post=self.said.append,
+            gauges=self.gauges,
+            pace=warm.pace,
+            max_running=max_running,
+        )
+        self._numbers = iter(range(1 << 30))
+
+    def submit(
+        self,
+        prompt: Prompt | str,
+        sampling: Sampling = GREEDY,
+        stopping: Stopping = SIXTEEN,
+        logprobs: int | None = None,
+    ) -> SequenceId:
+        sequence = SequenceId(f"sequence-{next(self._numbers)}")
+        prompt = TextPrompt(prompt) if isinstance(prompt, str) else prompt
+        self.inbox.put(self.intake.accept(Submit(sequence, prompt, sampling, stopping, logprobs)))
+        return sequence
+
+    def cancel(self, *sequences: SequenceId) -> None:
+        self.inbox.put(Drop(frozenset(sequences)))
+
+    def turn(self, times: int = 1) -> None:
+        for _ in range(times):
+            self.loop.turn()
+
+    def finish(self, *sequences: SequenceId) -> None:
+        """Turn until these have ended."""
+        while not all(self.over(sequence) for sequence in sequences):
+            self.turn()
+
+    def run(self, *sequences: SequenceId) -> list[str]:
+        """Turn until these have ended; returns their texts."""
+        self.finish(*sequences)
+        return [self.text(sequence) for sequence in sequences]
+
+    def deltas(self, sequence: SequenceId) -> list[Delta]:
+        return [delta for step in self._steps() for delta in step.deltas if delta.sequence == sequence]
+
+    def text(self, sequence: SequenceId) -> str:
+        return "".join(delta.text for delta in self.deltas(sequence))
+
+    def refusal(self, sequence: SequenceId) -> Refused | None:
+        return next((each for each in self._refusals() if each.sequence == sequence), None)
+
+    def over(self, sequence: SequenceId) -> bool:
+        return self.refusal(sequence) is not None or any(each.finish for each in self.deltas(sequence))
+
+    def prefilled(self, sequence: SequenceId) -> list[tuple[int, int]]:
+        return [
+            (part.done, part.total)
+            for step in self._steps()
+            for part in step.prefilled
+            if part.sequence == sequence
+        ]
+
+    def _steps(self) -> Iterable[Step]:
+        return (each for each in self.said if isinstance(each, Step))
+
+    def _refusals(self) -> Iterable[Refused]:
+        return (each for each in self.said if isinstance(each, Refused))

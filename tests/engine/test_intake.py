@@ -1,0 +1,257 @@
+"""What is looked at before a sequence gets near the batch."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from bus.messages.base import SequenceId
+from bus.messages.engine import Submit
+from bus.messages.generation import (
+    ChatMessage,
+    ChatPrompt,
+    Prompt,
+    RefusalCode,
+    Sampling,
+    Stopping,
+    TextPrompt,
+    TokenPrompt,
+    ToolCall,
+)
+from engine.intake import Intake, Rejected
+from engine.template import continues
+from engine.work import Job
+
+CONTEXT = 100
+VOCABULARY = 1000
+
+
+class Words:
+    """A tokenizer with a token for each word's length, that keeps what it was asked to render."""
+
+    has_template = True
+
+    def __init__(self) -> None:
+        self.rendered: list[dict[str, object]] = []
+        self.tools: list[object] | None = None
+        self.options: dict[str, object] = {}
+        self.continues = False
+
+    def encode(self, text: str) -> list[int]:
+        return [len(word) for word in text.split()]
+
+    def decode(self, tokens: object) -> str:
+        return f"decoded {tokens}"
+
+    def opens_reasoning(self, tokens: list[int] | object) -> bool:
+        return isinstance(tokens, list) and tokens[-1] == len("<think>")
+
+    def render(
+        self,
+        messages: list[dict[str, object]],
+        tools: list[object] | None,
+        options: dict[str, object],
+        continues: bool,
+    ) -> list[int]:
+        self.rendered, self.tools, self.options, self.continues = messages, tools, options, continues
+        if any(message["role"] == "system" for message in messages):
+            raise RuntimeError("System role not supported")
+        return self.encode(" ".join(str(message["content"]) for message in messages))
+
+
+@pytest.fixture
+def words() -> Words:
+    return Words()
+
+
+def accept(
+    words: Words,
+    prompt: Prompt,
+    sampling: Sampling | None = None,
+    stopping: Stopping | None = None,
+    logprobs: int | None = None,
+    echo: bool = False,
+) -> Job:
+    submit = Submit(
+        SequenceId("a"), prompt, sampling or Sampling(), stopping or Stopping(), logprobs=logprobs, echo=echo
+    )
+    return Intake(words, CONTEXT, VOCABULARY, clock=lambda: 7.0).accept(submit)
+
+
+def chat(*messages: ChatMessage, tools: tuple[str, ...] = (), options: str = "{}") -> ChatPrompt:
+    return ChatPrompt(messages, tools, options)
+
+
+USER = ChatMessage("user", "hello there")
+
+
+def test_a_prompt_becomes_a_job_with_its_limits(words: Words) -> None:
+    job = accept(words, TextPrompt("one two three"), stopping=Stopping(stop=("x", "")))
+    assert (job.tokens, job.max_tokens, job.arrived_s) == ([3, 3, 5], CONTEXT - 3, 7.0)
+    assert job.stop == ("x",)
+    assert (job.parsed, job.continues) == (False, True)
+
+
+@pytest.mark.parametrize(("wished", "got"), [(None, 97), (5, 5), (10**9, 97), (0, 0)])
+def test_an_answer_is_as_long_as_was_wished_or_as_the_context_has_room(
+    words: Words, wished: int | None, got: int
+) -> None:
+    assert accept(words, TextPrompt("one two three"), stopping=Stopping(max_tokens=wished)).max_tokens == got
+
+
+@pytest.mark.parametrize("prompt", [TextPrompt(""), TokenPrompt(()), TextPrompt("  ")])
+def test_an_empty_prompt_is_refused(words: Words, prompt: Prompt) -> None:
+    with pytest.raises(Rejected, match="empty") as rejected:
+        accept(words, prompt)
+    assert rejected.value.refusal.code is RefusalCode.INVALID
+    assert rejected.value.refusal.param == "prompt"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "param"),
+    [
+        (TextPrompt("a " * CONTEXT), "prompt"),
+        (TokenPrompt((1,) * CONTEXT), "prompt"),
+        (chat(ChatMessage("user", "a " * CONTEXT)), "messages"),
+    ],
+)
+def test_a_prompt_that_leaves_no_room_is_refused_with_the_numbers(
+    words: Words, prompt: Prompt, param: str
+) -> None:
+    with pytest.raises(Rejected, match=r"context is 100 tokens.*has 100.*by 1 or more") as rejected:
+        accept(words, prompt)
+    assert rejected.value.refusal.code is RefusalCode.CONTEXT_LENGTH
+    assert rejected.value.refusal.param == param
+
+
+@pytest.mark.parametrize("token", [-1, VOCABULARY, 1 << 60])
+def test_ids_that_are_no_tokens_are_refused(words: Words, token: int) -> None:
+    with pytest.raises(Rejected, match="is no token"):
+        accept(words, TokenPrompt((1, token)))
+    with pytest.raises(Rejected, match="names token"):
+        accept(words, TextPrompt("a"), Sampling(logit_bias={token: 1.0}))
+
+
+@pytest.mark.parametrize(
+    ("sampling", "param"),
+    [
+        (Sampling(temperature=-0.1), "temperature"),
+        (Sampling(temperature=math.nan), "temperature"),
+        (Sampling(temperature=math.inf), "temperature"),
+        (Sampling(top_p=1.1), "top_p"),
+        (Sampling(min_p=-1.0), "min_p"),
+        (Sampling(top_k=-1), "top_k"),
+        (Sampling(repetition_penalty=0.0), "repetition_penalty"),
+        (Sampling(presence_penalty=math.nan), "presence_penalty"),
+        (Sampling(frequency_penalty=-math.inf), "frequency_penalty"),
+        (Sampling(logit_bias={1: math.nan}), "logit_bias"),
+        (Sampling(logit_bias={1: 1e9}), "logit_bias"),
+    ],
+)
+def test_settings_without_a_meaning_are_refused_by_name(words: Words, sampling: Sampling, param: str) -> None:
+    with pytest.raises(Rejected) as rejected:
+        accept(words, TextPrompt("a"), sampling)
+    assert rejected.value.refusal.param == param
+
+
+@pytest.mark.parametrize("logprobs", [-1, 21])
+def test_more_log_probabilities_than_there_may_be_are_refused(words: Words, logprobs: int) -> None:
+    with pytest.raises(Rejected, match="At most 20"):
+        accept(words, TextPrompt("a"), logprobs=logprobs)
+
+
+def test_the_prompt_is_given_back_where_that_is_wanted(words: Words) -> None:
+    assert accept(words, TextPrompt("one two"), echo=True).echo == "one two"
+    assert accept(words, TokenPrompt((4, 5)), echo=True).echo == "decoded (4, 5)"
+    assert accept(words, TextPrompt("one two")).echo == ""
+
+
+# -- conversations -------------------------------------------------------------------------------
+
+
+def test_a_conversation_is_rendered_in_the_form_that_templates_know(words: Words) -> None:
+    call = ToolCall("call_1", "add", '{"a": 1}')
+    accept(
+        words,
+        chat(
+            USER,
+            ChatMessage("assistant", None, reasoning="hm", tool_calls=(call,)),
+            ChatMessage("tool", "2", tool_call_id="call_1", name="add"),
+            tools=('{"type": "function"}',),
+            options='{"enable_thinking": false}',
+        ),
+    )
+    assert words.rendered == [
+        {"role": "user", "content": "hello there"},
+        {
+            "role": "assistant",
+            "content": "",
+            "reasoning_content": "hm",
+            "tool_calls": [
+                {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
+            ],
+        },
+        {"role": "tool", "content": "2", "tool_call_id": "call_1", "name": "add"},
+    ]
+    assert words.tools == [{"type": "function"}]
+    assert words.options == {"enable_thinking": False}
+    assert not words.continues
+
+
+def test_a_developer_is_the_system_and_a_template_may_refuse_it_in_its_own_words(words: Words) -> None:
+    with pytest.raises(Rejected, match="System role not supported") as rejected:
+        accept(words, chat(ChatMessage("developer", "be brief"), USER))
+    assert rejected.value.refusal.param == "messages"
+    assert words.rendered[0]["role"] == "system"
+
+
+def test_an_answer_that_was_begun_is_continued(words: Words) -> None:
+    job = accept(words, chat(USER, ChatMessage("assistant", "I am")))
+    assert words.continues
+    assert job.continues
+
+
+def test_an_answer_that_was_not_begun_is_left_out(words: Words) -> None:
+    job = accept(words, chat(USER, ChatMessage("assistant", "")))
+    assert [message["role"] for message in words.rendered] == ["user"]
+    assert not job.continues
+
+
+def test_a_call_at_the_end_is_not_continued() -> None:
+    call = ToolCall("call_1", "add", "{}")
+    assert not continues(chat(USER, ChatMessage("assistant", "x", tool_calls=(call,))))
+    assert not continues(chat())
+
+
+def test_a_prompt_that_ends_in_reasoning_says_so(words: Words) -> None:
+    assert accept(words, chat(ChatMessage("user", "a <think>"))).reasoning
+    assert not accept(words, chat(USER)).reasoning
+    assert not accept(words, TextPrompt("a <think>")).reasoning
+
+
+def test_a_model_without_a_chat_template_says_what_to_use(words: Words) -> None:
+    words.has_template = False
+    with pytest.raises(Rejected, match="/v1/completions"):
+        accept(words, chat(USER))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "param"),
+    [
+        (chat(), "messages"),
+        (chat(USER, tools=("no json",)), "tools"),
+        (chat(USER, tools=("[1]",)), "tools"),
+        (chat(USER, options="[1]"), "chat_template_kwargs"),
+        (chat(USER, options=json.dumps({"chat_template": "{{ 1 }}"})), "chat_template_kwargs"),
+        (chat(ChatMessage("assistant", tool_calls=(ToolCall("a", "f", "no json"),)), USER), "messages"),
+    ],
+)
+def test_what_a_template_cannot_be_given_is_refused_by_name(
+    words: Words, prompt: ChatPrompt, param: str
+) -> None:
+    with pytest.raises(Rejected) as rejected:
+        accept(words, prompt)
+    assert rejected.value.refusal.code is RefusalCode.INVALID
+    assert rejected.value.refusal.param == param

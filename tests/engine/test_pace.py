@@ -1,0 +1,98 @@
+"""How large a prefill slice may be."""
+
+import pytest
+
+from engine.pace import IDLE_S, LARGEST, SMALLEST, STRETCH, Line, Pace
+
+START_S = 0.0002
+SLOPE_S = 4e-7
+
+
+def cost(tokens: int, position: int) -> float:
+    """Seconds, of a machine whose attention is as costly as in the model."""
+    return tokens * (START_S + SLOPE_S * (position + tokens / 2))
+
+
+def learned(decode_s: float = 0.01, gap_s: float = 0.06) -> Pace:
+    """After a prompt of 4,096 tokens in slices beside a stream."""
+    pace = Pace(gap_s).after_decode(decode_s)
+    position = 0
+    while position < 4096:
+        tokens = pace.slice(position, decoding=True)
+        pace = pace.after_slice(decode_s + cost(tokens, position), tokens, position, tokens, decoding=True)
+        position += tokens
+    return pace
+
+
+def test_a_line_is_found_through_exact_points() -> None:
+    line = Line()
+    for x in (10.0, 20.0, 40.0, 80.0):
+        line = line.seen(x, 3.0 + 0.5 * x, 0.9)
+    assert line.slope == pytest.approx(0.5)
+    assert line.at(100.0) == pytest.approx(53.0)
+
+
+def test_a_line_forgets() -> None:
+    line = Line()
+    for y in [1.0] * 10 + [5.0] * 60:
+        line = line.seen(7.0, y, 0.9)
+    assert line.at(7.0) == pytest.approx(5.0, rel=0.01)
+
+
+def test_a_line_neither_falls_nor_begins_below_zero() -> None:
+    falling = Line().seen(1.0, 9.0, 1.0).seen(2.0, 1.0, 1.0)
+    steep = Line().seen(100.0, 1.0, 1.0).seen(101.0, 9.0, 1.0)
+    assert falling.slope == 0.0
+    assert steep.at(0.0) == pytest.approx(0.0)
+
+
+def test_slices_shrink_as_attention_grows_so_that_the_gap_stays() -> None:
+    pace = learned()
+    for position in (0, 1000, 2000, 4000):
+        tokens = pace.slice(position, decoding=True)
+        gap = 0.01 + cost(tokens, position)
+        assert gap <= 0.066 or tokens == SMALLEST
+        assert gap >= 0.05 or tokens >= 2 * pace.trusted - 1
+
+
+def test_the_next_slice_is_at_most_twice_as_large_as_one_that_was_seen() -> None:
+    pace = Pace(0.06).after_decode(0.001).after_slice(0.001, 64, 0, 64, decoding=True)
+    assert pace.slice(0, decoding=True) == 128
+
+
+def test_a_short_prompt_does_not_make_the_slices_smaller() -> None:
+    pace = Pace(0.06).after_decode(0.001)
+    pace = pace.after_slice(0.01, 256, 0, 256, decoding=True)
+    pace = pace.after_slice(0.002, 20, 0, 512, decoding=True)
+    assert pace.trusted == 256
+
+
+def test_where_nobody_waits_for_a_token_slices_are_as_large_as_half_a_second_allows() -> None:
+    pace = learned()
+    tokens = 0
+    for _ in range(6):
+        tokens = pace.slice(0, decoding=False)
+        pace = pace.after_slice(cost(tokens, 0), tokens, 0, tokens, decoding=False)
+    assert cost(tokens, 0) == pytest.approx(IDLE_S, rel=0.3)
+    assert SMALLEST <= tokens <= LARGEST
+
+
+def test_streams_that_are_slower_than_the_pace_are_slowed_by_less_than_twice() -> None:
+    assert Pace(0.06).after_decode(0.2).allowance_s(True, False) == pytest.approx(0.2 * (STRETCH - 1))
+
+
+def test_after_sequences_joined_the_next_slice_makes_room_for_moving_their_cache() -> None:
+    pace = Pace(0.06).after_decode(0.01).after_join(0.03)
+    assert pace.allowance_s(True, True) == pytest.approx(0.03)
+    assert pace.allowance_s(True, False) == pytest.approx(0.05)
+
+
+def test_one_slow_slice_is_not_believed() -> None:
+    pace = learned()
+    before = pace.slice(1000, decoding=True)
+    shaken = pace.after_slice(30.0, 64, 1000, 64, decoding=True)
+    assert shaken.slice(1000, decoding=True) >= before // 3
+
+
+def test_without_any_measure_slices_are_small() -> None:
+    assert Pace(0.06).slice(0, decoding=True) == SMALLEST

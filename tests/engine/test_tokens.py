@@ -1,0 +1,96 @@
+"""The tokens are those of a bare greedy mlx-lm loop, however a prompt is sliced and whatever else runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+import mlx.core as mx
+import pytest
+from mlx_lm.generate import generate_step
+
+from engine.batch import Batch
+from engine.border import Generator
+from engine.loader import Loaded, load
+from engine.sampling import BatchSampler, Row
+from tests.engine.conftest import Models
+
+PROMPT = [(7 * index + index * index // 3) % 500 + 20 for index in range(150)]
+TOKENS = 24
+
+
+def bare(loaded: Loaded, prompt: list[int], tokens: int = TOKENS) -> list[int]:
+    """What mlx-lm's own loop generates, greedily."""
+    steps: Iterator[tuple[mx.array, mx.array]] = generate_step(
+        mx.array(prompt), loaded.network.model, max_tokens=tokens
+    )
+    return [int(token) for token, _ in islice(steps, tokens)]
+
+
+def make_batch(loaded: Loaded) -> Batch:
+    sampler = BatchSampler()
+    return Batch(Generator(loaded.network, sampler, 64), sampler)
+
+
+def generate(batch: Batch, uids: list[int], slice_tokens: int, tokens: int = TOKENS) -> list[list[int]]:
+    made: dict[int, list[int]] = {uid: [] for uid in uids}
+    while any(len(each) < tokens for each in made.values()):
+        for part in batch.step(slice_tokens).chosen:
+            if part.uid in made:
+                made[part.uid].append(part.token)
+    return [each[:tokens] for each in made.values()]
+
+
+@pytest.mark.parametrize("slice_tokens", [1, 7, 32, 64, 100, 149, 2048])
+def test_every_slice_size_gives_the_same_tokens(loaded: Loaded, slice_tokens: int) -> None:
+    batch = make_batch(loaded)
+    uid = batch.insert(PROMPT, Row(), None)
+    assert generate(batch, [uid], slice_tokens) == [bare(loaded, PROMPT)]
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "qwen3", "qwen3_moe", "deepseek_v3", "gpt_oss", "gemma3"])
+@pytest.mark.parametrize("slice_tokens", [17, 2048])
+def test_every_architecture_keeps_its_tokens_in_slices(
+    models: Models, architecture: str, slice_tokens: int
+) -> None:
+    loaded = load(models(architecture), None, lambda doing, progress: None)
+    batch = make_batch(loaded)
+    uid = batch.insert(PROMPT, Row(), None)
+    assert generate(batch, [uid], slice_tokens) == [bare(loaded, PROMPT)]
+
+
+def test_prompts_of_different_lengths_in_one_pass_keep_their_tokens(loaded: Loaded) -> None:
+    prompts = [PROMPT[:length] for length in (1, 2, 5, 33, 100)]
+    batch = make_batch(loaded)
+    uids = [batch.insert(prompt, Row(), None) for prompt in prompts]
+    assert generate(batch, uids, 64) == [bare(loaded, prompt) for prompt in prompts]
+
+
+def test_a_prompt_that_is_sliced_beside_a_stream_changes_neither(loaded: Loaded) -> None:
+    batch = make_batch(loaded)
+    first = batch.insert(PROMPT[:20], Row(), None)
+    while not batch.decoding:
+        batch.step(2048)
+    second = batch.insert(PROMPT, Row(), None)
+    assert generate(batch, [first, second], 16, 12) == [
+        bare(loaded, PROMPT[:20], 12),
+        bare(loaded, PROMPT, 12),
+    ]
+
+
+def test_removing_sequences_leaves_the_others_tokens_as_they_were(loaded: Loaded) -> None:
+    batch = make_batch(loaded)
+    kept = [batch.insert(PROMPT[:length], Row(), None) for length in (10, 90)]
+    doomed = [batch.insert(PROMPT[length:], Row(), None) for length in range(10, 42)]
+    made: dict[int, list[int]] = {uid: [] for uid in kept}
+    for step in range(60):
+        for part in batch.step(256).chosen:
+            if part.uid in made:
+                made[part.uid].append(part.token)
+        if step == 5:
+            batch.remove(doomed[:16])
+        if step == 9:
+            batch.remove(doomed[16:])
+    for uid, length in zip(kept, (10, 90), strict=True):
+        assert len(made[uid]) >= TOKENS
+        assert made[uid][:TOKENS] == bare(loaded, PROMPT[:length])
