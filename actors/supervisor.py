@@ -41,10 +41,15 @@ class NodeSupervisor(Supervisor[SupervisorMessage]):
     def __init__(self, plan: NodePlan, bus: Bus, directory: Directory) -> None:
         self._plan, self._bus = plan, bus
         node = plan.identity.id
+        topology = Child(names.TOPOLOGY, partial(Topology.start, plan.identity, bus))
+        downloader = Child(
+            names.DOWNLOADER, partial(Downloader.start, node, bus, plan.directories, plan.folders)
+        )
+        placement = Child(names.PLACEMENT, partial(Placement.start, node, bus, directory, plan.wishes))
         super().__init__(
-            Child(names.TOPOLOGY, partial(Topology.start, plan.identity, bus)),
-            Child(names.DOWNLOADER, partial(Downloader.start, node, bus, plan.directories, plan.folders)),
-            Child(names.PLACEMENT, partial(Placement.start, node, bus, directory, plan.wishes)),
+            topology,
+            downloader,
+            placement,
             strategy=Strategy.ONE_FOR_ONE,
             intensity=INTENSITY,
             directory=directory,
