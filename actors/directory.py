@@ -7,12 +7,14 @@ from typing import Generic, Never, TypeVar, cast
 
 from actors.reference import Ref
 
-M = TypeVar("M", contravariant=True)
-N = TypeVar("N")
+M = TypeVar("M")
 
 
 class Name(str, Generic[M]):
-    """The name of an actor that understands messages of type `M`: `PLACEMENT = Name[Want]("placement")`."""
+    """The name of an actor that understands messages of type `M`.
+
+    Invariant, so that who registers under it understands all that may be sent to it.
+    """
 
     __slots__ = ()
 
@@ -34,19 +36,19 @@ class Directory:
             self._refs[name] = ref
         ref.ended.when_done(lambda: self._forget(name, ref))
 
-    def find(self, name: Name[N]) -> Ref[N] | None:
+    def find(self, name: Name[M]) -> Ref[M] | None:
         with self._lock:
-            # `register` checked that the bearer of a Name[N] understands N.
-            return cast("Ref[N] | None", self._refs.get(name))
+            # `register` checked that the bearer of a Name[M] understands N.
+            return cast("Ref[M] | None", self._refs.get(name))
 
-    def get(self, name: Name[N]) -> Ref[N]:
+    def get(self, name: Name[M]) -> Ref[M]:
         """Raises NobodyThere."""
         ref = self.find(name)
         if ref is None:
             raise NobodyThere(f"no actor is called {name!r} now")
         return ref
 
-    def post(self, name: Name[N], message: N) -> bool:
+    def post(self, name: Name[M], message: M) -> bool:
         """Tell whoever has that name; False: nobody, or it does not keep up."""
         ref = self.find(name)
         return ref is not None and ref.post(message)

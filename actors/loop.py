@@ -94,6 +94,10 @@ class Timer:
     def start(self) -> None:
         call_on(self._loop, self._arm)
 
+    def is_set(self) -> bool:
+        """Whether it will still call back."""
+        return self._callback is not None
+
     def cancel(self) -> None:
         """Never call back from now on; nothing happens if it has."""
         self._callback = None
@@ -110,7 +114,8 @@ class Timer:
             self._handle.cancel()
 
     def _fire(self) -> None:
-        callback, self._callback = self._callback, None
+        callback = self._callback
         if callback is not None:
-            self._forget(self)
             callback()
+            self._callback = None
+            self._forget(self)

@@ -189,6 +189,10 @@ class Ref(pykka.ActorRef[Any], Generic[M]):
             if self._watchers is not None:
                 self._watchers.discard(watcher)
 
+    def watcher_count(self) -> int:
+        with self._lock:
+            return len(self._watchers or ())
+
     def deliver(self, message: M) -> bool:
         """Post beyond the mailbox's bound: for ends and timers, each of which the receiver asked for."""
         try:

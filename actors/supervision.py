@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Never, TypeAlias, TypeVar
+from typing import Generic, Never, Protocol, TypeAlias, TypeVar
 
 import pykka
 
@@ -19,25 +19,48 @@ from actors.restarts import History, Intensity, Restart, Strategy, TooManyRestar
 logger = logging.getLogger(__name__)
 
 M = TypeVar("M")
-C = TypeVar("C", contravariant=True)
+
+
+class AnyChild(Protocol):
+    """A child, whatever it understands."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def restart(self) -> Restart: ...
+
+    @property
+    def start_within_s(self) -> float: ...
+
+    @property
+    def stop_within_s(self) -> float: ...
+
+    def begin(self, directory: Directory) -> Ref[Never]: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Child(Generic[C]):
+class Child(Generic[M]):
     """How to start and stop one supervised actor."""
 
-    name: Name[C]
-    start: Callable[[], Ref[C]]
+    name: Name[M]
+    start: Callable[[], Ref[M]]
     restart: Restart = Restart.PERMANENT
     start_within_s: float = 10.0
     stop_within_s: float = 5.0
+
+    def begin(self, directory: Directory) -> Ref[Never]:
+        """Start one life of it, known by its name."""
+        ref = self.start()
+        directory.register(self.name, ref)
+        return ref
 
 
 @dataclass(frozen=True, slots=True)
 class Unstarted:
     """A child could not even be made."""
 
-    child: Child[Never]
+    child: AnyChild
     error: Exception
 
 
@@ -68,7 +91,7 @@ class Supervisor(ThreadActor[Supervising | M]):
 
     def __init__(
         self,
-        *children: Child[Never],
+        *children: AnyChild,
         strategy: Strategy = Strategy.ONE_FOR_ONE,
         intensity: Intensity | None = None,
         directory: Directory | None = None,
@@ -81,6 +104,7 @@ class Supervisor(ThreadActor[Supervising | M]):
         self._history = History()
         self._lives: dict[str, Ref[Never]] = {}
         self._waiting: set[str] = set()
+        self._released: dict[Ref[Never], AnyChild] = {}
 
     def on_start(self) -> None:
         self._start_in_order(self._supervised)
@@ -106,8 +130,10 @@ class Supervisor(ThreadActor[Supervising | M]):
     def on_end(self, cause: BaseException | None) -> None:
         if not isinstance(cause, Killed):
             self._stop_in_reverse(self._supervised)
+            for ref, child in self._released.items():
+                _stop(child, ref)
 
-    def supervise(self, child: Child[Never]) -> None:
+    def supervise(self, child: AnyChild) -> None:
         """Start one more child, after the others. For subclasses; an error counts as the child's failure."""
         self._supervised.append(child)
         if self._strategy is Strategy.REST_FOR_ONE and self._waiting:
@@ -127,19 +153,21 @@ class Supervisor(ThreadActor[Supervising | M]):
         ref = self._lives.pop(name, None)
         if ref is not None:
             ref.stop(block=False)
+            self._released[ref] = child
             self.tell_later(child.stop_within_s, Overdue(ref))
         return True
 
     # -- ends and restarts --
 
     def _on_terminated(self, ref: Ref[Never], cause: BaseException | None) -> None:
+        self._released.pop(ref, None)
         child = next((child for child in self._supervised if self._lives.get(child.name) is ref), None)
         if child is None:
             return  # we stopped it ourselves
         del self._lives[child.name]
         self._on_end_of(child, cause)
 
-    def _on_end_of(self, child: Child[Never], cause: BaseException | None) -> None:
+    def _on_end_of(self, child: AnyChild, cause: BaseException | None) -> None:
         if child not in self._supervised:
             return
         if not is_restarted(child.restart, cause):
@@ -151,7 +179,7 @@ class Supervisor(ThreadActor[Supervising | M]):
         self._stop_dependants(child)
         self.tell_later(delay_s, Revive(child.name))
 
-    def _count_restart(self, child: Child[Never], cause: BaseException | None) -> float:
+    def _count_restart(self, child: AnyChild, cause: BaseException | None) -> float:
         """How many seconds to wait before this one. Raises TooManyRestarts."""
         try:
             self._history = self._history.with_restart(time.monotonic(), self._intensity)
@@ -159,7 +187,7 @@ class Supervisor(ThreadActor[Supervising | M]):
             raise TooManyRestarts(f"{child.name}: {too_many}") from cause
         return self._intensity.delay_s(len(self._history.times_s))
 
-    def _stop_dependants(self, child: Child[Never]) -> None:
+    def _stop_dependants(self, child: AnyChild) -> None:
         """Stop those that end with it, to be started again after it."""
         running = [
             each for each in affected(self._supervised, child, self._strategy) if each.name in self._lives
@@ -183,28 +211,27 @@ class Supervisor(ThreadActor[Supervising | M]):
         if self._strategy is Strategy.REST_FOR_ONE and self._in_waiting():
             self.tell_later(0, Revive(self._in_waiting()[0].name))
 
-    def _in_waiting(self) -> list[Child[Never]]:
+    def _in_waiting(self) -> list[AnyChild]:
         return [child for child in self._supervised if child.name in self._waiting]
 
     # -- starting and stopping --
 
-    def _start_in_order(self, children: Sequence[Child[Never]]) -> None:
+    def _start_in_order(self, children: Sequence[AnyChild]) -> None:
         self._waiting.update(child.name for child in children)
         for child in tuple(children):
             self._waiting.discard(child.name)
             if not self._start(child) and self._strategy is Strategy.REST_FOR_ONE:
                 return  # the rest waits for it
 
-    def _start(self, child: Child[Never]) -> bool:
+    def _start(self, child: AnyChild) -> bool:
         """Whether it has started; if not, it will be tried again."""
         try:
-            ref = child.start()
+            ref = child.begin(self._directory)
         except Exception as error:
             logger.exception("%s could not be started", child.name)
             self.actor_ref.deliver(Unstarted(child, error))
             return False
         self._lives[child.name] = self.adopt(ref)
-        self._directory.register(child.name, ref)
         ref.watch(self.actor_ref)
         try:
             ref.started.get(timeout=child.start_within_s)
@@ -216,14 +243,14 @@ class Supervisor(ThreadActor[Supervising | M]):
             return False
         return True
 
-    def _stop_in_reverse(self, children: Sequence[Child[Never]]) -> None:
+    def _stop_in_reverse(self, children: Sequence[AnyChild]) -> None:
         for child in reversed(children):
             ref = self._lives.pop(child.name, None)
             if ref is not None:
                 _stop(child, ref)
 
 
-def _stop(child: Child[Never], ref: Ref[Never]) -> None:
+def _stop(child: AnyChild, ref: Ref[Never]) -> None:
     """Stop a child and wait until it has ended, with a deadline for stopping in order and one for dying."""
     try:
         ref.stop(timeout=child.stop_within_s)
