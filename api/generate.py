@@ -44,19 +44,24 @@ class Generations:
 
     async def whole(self, order: Order, answer: Answer, prompt_param: str) -> web.Response:
         """Follow a request to its end, and answer in one piece. Raises ApiError."""
+        end: Completed | Failed | None = None
         async with self._open(order) as (generation, meter):
             async for event in generation:
                 meter.observe(event)
                 match event:
                     case Chunk():
                         answer.chunk(event)
-                    case Completed():
-                        return web.Response(body=answer.completed(event), content_type="application/json")
-                    case Failed(refusal):
-                        raise ApiError(self._fault(refusal, prompt_param))
+                    case Completed() | Failed():
+                        end = event
                     case Waiting() | Admitted():
                         pass
-        raise RuntimeError(f"the events of {order.request} ended before their time")
+        match end:
+            case Completed():
+                return web.Response(body=answer.completed(end), content_type="application/json")
+            case Failed(refusal):
+                raise ApiError(self._fault(refusal, prompt_param))
+            case None:
+                raise RuntimeError(f"the events of {order.request} ended before their time")
 
     async def stream(
         self, request: web.Request, order: Order, telling: Telling, prompt_param: str

@@ -144,10 +144,14 @@ class FactsCollector(Collector):
         yield from _request_metrics([fact for fact in facts if isinstance(fact, RequestFact)])
         yield from _instance_metrics([fact for fact in facts if isinstance(fact, InstanceFact)])
         yield from _node_metrics([fact for fact in facts if isinstance(fact, NodeFact)])
-        dropped = CounterMetricFamily("exo_bus", "What the bus counted, by kind.", labels=["kind"])
-        for kind, count in self._bus_counts().items():
-            dropped.add_metric([kind], count)
-        yield dropped
+        yield _bus_metric(self._bus_counts())
+
+
+def _bus_metric(counts: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily("exo_bus_events", "What the bus dropped or mended.", labels=["kind"])
+    for kind, count in counts.items():
+        family.add_metric([kind], count)
+    return family
 
 
 def _request_metrics(requests: list[RequestFact]) -> Iterator[Metric]:

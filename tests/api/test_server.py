@@ -191,7 +191,7 @@ async def test_metrics_show_the_latest_facts(gateway: ScriptedGateway) -> None:
         assert await metric(url, "exo_requests_waiting") == 1
         assert await metric(url, f'exo_instance_kv_bytes{{instance="{INSTANCE}"') == 4096
         assert await metric(url, "exo_node_memory_available_bytes") == 8e9
-        assert await metric(url, 'exo_bus_total{kind="malformed"}') == 3
+        assert await metric(url, 'exo_bus_events_total{kind="malformed"}') == 3
 
 
 async def test_a_client_that_leaves_counts_as_cancelled(gateway: ScriptedGateway, url: str) -> None:
