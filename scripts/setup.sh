@@ -18,15 +18,19 @@ is_new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/
 
 find_python() {
     local name
-    for name in ${EXO_PYTHON:-python3 python3.14 python3.13 python3.12 python3.11 python}; do
+    if [ -n "${EXO_PYTHON:-}" ]; then
+        is_new_enough "$EXO_PYTHON" || die "EXO_PYTHON=$EXO_PYTHON is not a Python 3.11 or later"
+        echo "$EXO_PYTHON"
+        return
+    fi
+    for name in python3 python3.14 python3.13 python3.12 python3.11 python; do
         if is_new_enough "$name"; then
             command -v "$name"
             return
         fi
     done
-    die "exo_actors needs Python 3.11 or later${EXO_PYTHON:+, which EXO_PYTHON=$EXO_PYTHON is not}:" \
-        "install it (Debian, Ubuntu: apt install python3-venv; macOS: brew install python)" \
-        "or name it, EXO_PYTHON=/path/to/python3"
+    die "exo_actors needs Python 3.11 or later: install it (Debian, Ubuntu: apt install python3-venv; macOS: brew" \
+        "install python), or name it, EXO_PYTHON=/path/to/python3"
 }
 
 make_venv() {
