@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from engine.border import Chosen, Processor, Progress
+from engine.border import Chosen, Kept, Processor, Progress
 from engine.sampling import BatchSampler, Row
 
 
 class Stepper(Protocol):
     """What computes: see engine.border.Generator."""
 
-    def insert(self, tokens: list[int], processor: Processor | None) -> int: ...
+    def insert(self, tokens: list[int], processor: Processor | None, kept: Kept | None) -> int: ...
+    def put_aside(self, uid: int) -> Kept: ...
     def remove(self, uids: Sequence[int]) -> None: ...
     def step(self, slice_tokens: int) -> tuple[list[Progress], list[Chosen]]: ...
     def settle(self) -> None: ...
@@ -37,6 +38,8 @@ class Outcome:
 class _Prefill:
     done: int
     total: int
+    before: int = 0
+    """Tokens that were computed before it was put aside; the generator counts from there."""
 
     @property
     def joins(self) -> bool:
@@ -80,12 +83,29 @@ class Batch:
         """How far the prompt that is furthest behind its slices has come."""
         return max((prefill.done for prefill in self._prefills.values() if not prefill.joins), default=0)
 
-    def insert(self, tokens: list[int], row: Row, processor: Processor | None) -> int:
-        """Add a sequence; returns its uid."""
-        uid = self._stepper.insert(tokens, processor)
+    def insert(
+        self, tokens: list[int], row: Row, processor: Processor | None, kept: Kept | None = None
+    ) -> int:
+        """Add a sequence, or go on with one that was put aside; returns its uid."""
+        uid = self._stepper.insert(tokens, processor, kept)
+        done = kept.done if kept else 0
         self._rows[uid] = row
-        self._prefills[uid] = _Prefill(0, len(tokens))
+        self._prefills[uid] = _Prefill(done, len(tokens), before=done)
         return uid
+
+    def put_aside(self, uid: int) -> Kept:
+        """Take out a sequence in the middle of its prefill, to go on with it later."""
+        kept = self._stepper.put_aside(uid)
+        del self._rows[uid], self._prefills[uid]
+        return kept
+
+    def lone_prefill(self) -> tuple[int, int] | None:
+        """Uid and remaining tokens of the prompt under way, if it is the only one."""
+        slicing = [(uid, prefill) for uid, prefill in self._prefills.items() if not prefill.joins]
+        if len(slicing) != 1:
+            return None
+        ((uid, prefill),) = slicing
+        return uid, prefill.total - prefill.done
 
     def remove(self, uids: Sequence[int]) -> None:
         """Forget sequences before the next step."""
@@ -105,13 +125,17 @@ class Batch:
         position = self.position
         longest = max((min(each, prefill.total - 1 - prefill.done) for prefill in slicing), default=0)
         self._sampler.expect(self._rows_of(self._decoding), self._rows_of(joining))
-        progress, chosen = self._stepper.step(each)
-        for part in progress:
-            self._prefills[part.uid].done = part.done
+        counted, chosen = self._stepper.step(each)
+        progress = [self._count(part) for part in counted]
         for uid in joining:
             del self._prefills[uid]
         self._decoding = [part.uid for part in chosen] + joining
         return Outcome(chosen, progress, len(joining), longest * len(slicing), position)
+
+    def _count(self, part: Progress) -> Progress:
+        prefill = self._prefills[part.uid]
+        prefill.done = prefill.before + part.done
+        return Progress(part.uid, prefill.done, prefill.total)
 
     def settle(self) -> None:
         """Nothing is left to compute: give back memory."""

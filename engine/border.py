@@ -70,6 +70,14 @@ class Chosen:
     logprobs: mx.array
 
 
+class Kept:
+    """What is computed of a prompt whose prefill gave way to another's."""
+
+    def __init__(self, cache: Any, done: int) -> None:
+        self.cache = cache
+        self.done = done
+
+
 class Generator:
     """mlx-lm's BatchGenerator, through what it offers to everybody, one step at a time.
 
@@ -87,11 +95,21 @@ class Generator:
             prefill_batch_size=at_most + 1,
         )
 
-    def insert(self, tokens: list[int], processor: Processor | None) -> int:
-        """Have a sequence computed from the next step on."""
-        processors = [[processor] if processor else None]
-        (uid,) = self._generator.insert([tokens], logits_processors=processors)
+    def insert(self, tokens: list[int], processor: Processor | None, kept: Kept | None) -> int:
+        """Have a sequence computed from the next step on, or from where it was when it was put aside."""
+        done = kept.done if kept else 0
+        (uid,) = self._generator.insert(
+            [tokens[done:]],
+            logits_processors=[[processor] if processor else None],
+            caches=[kept.cache] if kept else None,
+            all_tokens=[tokens[:done]],
+        )
         return int(uid)
+
+    def put_aside(self, uid: int) -> Kept:
+        """Take out a sequence in the middle of its prefill, and keep what is computed."""
+        cache, tokens = self._generator.remove([uid], return_prompt_caches=True)[uid]
+        return Kept(cache, len(tokens))
 
     def remove(self, uids: Sequence[int]) -> None:
         """Forget sequences, wherever they stand, and what is kept for them."""

@@ -4,6 +4,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Final, TypeAlias
 
@@ -13,13 +14,13 @@ from bus.messages.base import SequenceId
 from bus.messages.engine import Load, Prefilled, Refused, Step
 from bus.messages.generation import Delta, Refusal, RefusalCode
 from engine.batch import Batch, Outcome
-from engine.border import Chosen, active_bytes, cached_bytes, side_stream
+from engine.border import Chosen, Kept, active_bytes, cached_bytes, side_stream
 from engine.gauges import Gauges, Reading
 from engine.guard import Guard
 from engine.logprobs import Likely, most_likely
 from engine.pace import Pace
 from engine.sampling import Row
-from engine.scheduler import Room, WaitingLine
+from engine.scheduler import Room, WaitingLine, rank
 from engine.sequence import Sequence
 from engine.work import Drop, End, Job, Work
 
@@ -31,12 +32,17 @@ READING_S: Final = 0.1
 Post: TypeAlias = Callable[[Step | Refused], None]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Member:
-    """A sequence in the batch."""
+    """A sequence that is computed, or whose prefill was begun and put aside."""
 
-    def __init__(self, sequence: Sequence, guard: Guard | None) -> None:
-        self.sequence = sequence
-        self.guard = guard
+    sequence: Sequence
+    row: Row
+    guard: Guard | None
+    rank: float
+    """Its place in line."""
+    kept: Kept | None = None
+    """What is computed of its prompt, while it is put aside."""
 
 
 class StepLoop:
@@ -65,7 +71,7 @@ class StepLoop:
         self._gauges = gauges
         self._pace = pace
         self._max_running = max_running
-        self._waiting: WaitingLine[Job] = WaitingLine()
+        self._waiting: WaitingLine[Job | Member] = WaitingLine()
         self._members: dict[int, Member] = {}
         self._uids: dict[SequenceId, int] = {}
         self._side = side_stream()
@@ -126,10 +132,13 @@ class StepLoop:
         if job.max_tokens == 0:
             self._say((self._sequence_of(job).nothing(),), ())
             return
-        self._waiting.add(job, len(job.tokens), job.arrived_s, self._pace.expected_s(len(job.tokens)))
+        self._waiting.add(job, len(job.tokens), self._rank(job))
+
+    def _rank(self, job: Job) -> float:
+        return rank(job.arrived_s, self._pace.expected_s(len(job.tokens)))
 
     def _drop(self, unwanted: frozenset[SequenceId]) -> None:
-        self._waiting.drop(lambda job: job.sequence in unwanted)
+        self._waiting.drop(lambda waiting: _job_of(waiting).sequence in unwanted)
         self._forget([self._uids[sequence] for sequence in unwanted if sequence in self._uids])
 
     def _forget(self, uids: list[int]) -> None:
@@ -154,21 +163,41 @@ class StepLoop:
     def _insert_next(self, decoding: bool) -> None:
         if not len(self._waiting):
             return
+        self._give_way()
         room = Room(len(self._batch), self._max_running, self._batch.prefilling)
-        for job in self._waiting.next_group(room, self._pace.slice(0, decoding, self._just_joined)):
+        for waiting in self._waiting.next_group(room, self._pace.slice(0, decoding, self._just_joined)):
             try:
-                self._insert(job)
+                member = self._begin(waiting) if isinstance(waiting, Job) else waiting
             except Exception:
                 logger.exception("a sequence could not be begun")
-                self._post(_fault(job.sequence))
+                self._post(_fault(_job_of(waiting).sequence))
+            else:
+                self._insert(member)
 
-    def _insert(self, job: Job) -> None:
-        sequence = self._sequence_of(job)
-        guard = Guard.of(job, self._vocabulary)
+    def _begin(self, job: Job) -> Member:
         row = Row.of(job.sampling, secrets.randbits(64), self._vocabulary)
-        uid = self._batch.insert(job.tokens, row, guard)
-        self._members[uid] = Member(sequence, guard)
+        guard = Guard.of(job, self._vocabulary)
+        return Member(self._sequence_of(job), row, guard, self._rank(job))
+
+    def _insert(self, member: Member) -> None:
+        job = member.sequence.job
+        uid = self._batch.insert(job.tokens, member.row, member.guard, member.kept)
+        # What was kept is the batch's now: held here, too, it would be in memory twice.
+        self._members[uid] = replace(member, kept=None)
         self._uids[job.sequence] = uid
+
+    def _give_way(self) -> None:
+        """Put a long prefill aside for a prompt that is much shorter than what is left of it."""
+        lone = self._batch.lone_prefill()
+        if lone is None:
+            return
+        uid, remaining = lone
+        member = self._members[uid]
+        if not self._waiting.should_pass(member.rank, remaining):
+            return
+        kept = self._batch.put_aside(uid)
+        del self._members[uid], self._uids[member.sequence.job.sequence]
+        self._waiting.add(replace(member, kept=kept), remaining, member.rank)
 
     def _learn(self, outcome: Outcome, granted: int, decoding: bool) -> None:
         now = time.monotonic()
@@ -253,6 +282,10 @@ class StepLoop:
             active_bytes=active_bytes(),
             cached_bytes=cached_bytes(),
         )
+
+
+def _job_of(waiting: Job | Member) -> Job:
+    return waiting if isinstance(waiting, Job) else waiting.sequence.job
 
 
 def _fault(sequence: SequenceId) -> Refused:

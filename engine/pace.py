@@ -112,10 +112,11 @@ class Pace:
 
 def _solve(start: float, slope: float, allowance: float) -> float:
     """The n for which n (start + slope n/2) is the allowance."""
-    if allowance <= 0.0 or start <= 0.0:
+    if allowance <= 0.0:
         return SMALLEST
     # The root of slope/2 n^2 + start n - allowance, in the form that holds for slope = 0, too.
-    return 2 * allowance / (start + math.sqrt(start * start + 2 * slope * allowance))
+    divisor = start + math.sqrt(start * start + 2 * slope * allowance)
+    return 2 * allowance / divisor if divisor > 0.0 else SMALLEST
 
 
 def _blend(old: float, new: float, weight: float) -> float:

@@ -3,9 +3,19 @@
 import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
+
+
+MUCH_SHORTER: Final = 4
+"""A prompt is much shorter than another if it goes into it so many times: below that, moving a KV cache out
+of the way and back costs more than the wait."""
+
+
+def rank(arrived_s: float, prefill_s: float) -> float:
+    """A sequence's place in line: when its prompt would be computed if it were alone here."""
+    return arrived_s + prefill_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +44,8 @@ class WaitingLine(Generic[T]):
     """Sequences that wait for their prefill, by when they would be done with it if they were alone here.
 
     That lets short prompts pass long ones that came a little earlier, but each prompt only for so long as
-    its own prefill takes: nobody waits for ever.
+    its own prefill takes: nobody waits for ever. Even a prefill under way gives way to a prompt that is
+    much shorter than what is left of it.
     """
 
     def __init__(self) -> None:
@@ -44,10 +55,17 @@ class WaitingLine(Generic[T]):
     def __len__(self) -> int:
         return len(self._heap)
 
-    def add(self, job: T, tokens: int, arrived_s: float, prefill_s: float) -> None:
-        """Stand in line. `prefill_s`: what the prompt should take, alone."""
+    def add(self, job: T, tokens: int, rank: float) -> None:
+        """Stand in line. `rank`: when its prefill would be done (see `rank`)."""
         self._arrivals += 1
-        heapq.heappush(self._heap, _Waiting(arrived_s + prefill_s, self._arrivals, tokens, job))
+        heapq.heappush(self._heap, _Waiting(rank, self._arrivals, tokens, job))
+
+    def should_pass(self, rank: float, remaining: int) -> bool:
+        """Whether the first in line should pass a prefill of this rank that is under way."""
+        if not self._heap:
+            return False
+        first = self._heap[0]
+        return first.rank < rank and first.tokens * MUCH_SHORTER <= remaining
 
     def drop(self, unwanted: Callable[[T], bool]) -> list[T]:
         """Take out those that are not wanted any more."""

@@ -32,7 +32,14 @@ def test_a_stream_says_one_delta_per_step_and_ends_once(harness: Harness) -> Non
     assert (finish.reason, finish.completion_tokens) == (FinishReason.LENGTH, 16)
 
 
-def test_prefill_is_told_as_it_goes_on(harness: Harness) -> None:
+@pytest.fixture
+def careful(loaded: Loaded) -> Harness:
+    """Takes the smallest slices while a stream runs."""
+    return Harness(loaded, gap_s=0.0)
+
+
+def test_prefill_is_told_as_it_goes_on(careful: Harness) -> None:
+    harness = careful
     stream = harness.submit(WORDS, stopping=long(200))
     sequence = harness.submit(WORDS * 60)
     harness.finish(stream, sequence)
@@ -53,8 +60,9 @@ def test_a_prompt_and_answer_never_exceed_the_context(harness: Harness, loaded: 
 
 
 def test_a_running_stream_gets_a_token_in_every_step_while_a_long_prompt_is_prefilled(
-    harness: Harness,
+    careful: Harness,
 ) -> None:
+    harness = careful
     stream = harness.submit(WORDS, stopping=long(400))
     harness.turn(4)
     before = len(harness.deltas(stream))
@@ -67,14 +75,49 @@ def test_a_running_stream_gets_a_token_in_every_step_while_a_long_prompt_is_pref
     assert turns > 4
 
 
-def test_short_prompts_are_prefilled_together(harness: Harness) -> None:
+def test_a_short_prompt_passes_a_long_one_whose_prefill_is_under_way(careful: Harness) -> None:
+    stream = careful.submit(WORDS, stopping=long(500))
+    careful.turn(4)
+    slow = careful.submit(WORDS * 100)
+    careful.turn(3)
+    quick = careful.submit(WORDS)
+    careful.finish(quick)
+    assert not careful.deltas(slow)
+    careful.finish(slow)
+    done = [done for done, _ in careful.prefilled(slow)]
+    assert done == sorted(set(done)), "what was computed is kept"
+    assert careful.text(slow) == Harness.run(careful, careful.submit(WORDS * 100))[0]
+    careful.cancel(stream)
+
+
+def test_a_prefill_that_gave_way_can_be_cancelled(careful: Harness) -> None:
+    stream = careful.submit(WORDS, stopping=long(500))
+    careful.turn(4)
+    slow = careful.submit(WORDS * 100)
+    careful.turn(3)
+    quick = careful.submit(WORDS * 4)
+    careful.turn()
+    assert careful.prefilled(quick)
+    assert not careful.deltas(slow)
+    careful.cancel(slow)
+    careful.finish(quick)
+    careful.turn(3)
+    assert not careful.deltas(slow)
+    careful.cancel(stream)
+    careful.turn()
+    assert careful.gauges.reading.kv_bytes == 0
+
+
+def test_short_prompts_are_prefilled_together(loaded: Loaded) -> None:
+    harness = Harness(loaded, gap_s=60.0)
     harness.finish(harness.submit(WORDS * 30))
     sequences = [harness.submit(WORDS) for _ in range(6)]
     harness.turn(2)
     assert harness.batch.decoding == len(sequences)
 
 
-def test_a_cancel_takes_effect_before_the_next_step_wherever_a_sequence_stands(harness: Harness) -> None:
+def test_a_cancel_takes_effect_before_the_next_step_wherever_a_sequence_stands(careful: Harness) -> None:
+    harness = careful
     decoding = harness.submit(WORDS, stopping=long(500))
     harness.turn(3)
     prefilling = harness.submit(WORDS * 60)

@@ -96,3 +96,11 @@ def test_one_slow_slice_is_not_believed() -> None:
 
 def test_without_any_measure_slices_are_small() -> None:
     assert Pace(0.06).slice(0, decoding=True) == SMALLEST
+
+
+def test_a_prompts_beginning_that_seems_to_cost_nothing_gets_a_slice_that_fits_where_it_ends() -> None:
+    pace = Pace(0.06).after_decode(0.01)
+    for position in (256, 512, 768):
+        pace = pace.after_slice(0.01 + 256e-7 * position, 256, position, 256, decoding=True)
+    assert pace.per_token.at(0) < 1e-5
+    assert pace.slice(0, decoding=True) >= 256

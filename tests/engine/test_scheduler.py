@@ -2,14 +2,14 @@
 
 import pytest
 
-from engine.scheduler import Room, WaitingLine
+from engine.scheduler import Room, WaitingLine, rank
 
 
 def line(*prompts: tuple[str, int, float]) -> WaitingLine[str]:
     """Prompts as (name, tokens, arrival in seconds), on a machine that prefills 1,000 tokens a second."""
     waiting: WaitingLine[str] = WaitingLine()
     for name, tokens, arrived_s in prompts:
-        waiting.add(name, tokens, arrived_s, tokens / 1000)
+        waiting.add(name, tokens, rank(arrived_s, tokens / 1000))
     return waiting
 
 
@@ -32,6 +32,14 @@ def test_a_short_prompt_passes_a_long_one_that_came_a_little_earlier() -> None:
 
 def test_a_long_prompt_is_passed_for_no_longer_than_it_takes_itself() -> None:
     assert line(("long", 4000, 0.0), ("late", 100, 4.0)).next_group(Room(0, 64), 512) == ["long"]
+
+
+def test_a_prefill_under_way_gives_way_to_a_prompt_that_is_much_shorter_than_what_is_left() -> None:
+    under_way = rank(0.0, 4.0)
+    assert line(("short", 100, 1.0)).should_pass(under_way, remaining=400)
+    assert not line(("short", 100, 1.0)).should_pass(under_way, remaining=399)
+    assert not line(("late", 100, 4.0)).should_pass(under_way, remaining=3000)
+    assert not line().should_pass(under_way, remaining=3000)
 
 
 def test_short_prompts_share_a_slice_that_has_room_for_all_of_them_padded() -> None:

@@ -94,3 +94,28 @@ def test_removing_sequences_leaves_the_others_tokens_as_they_were(loaded: Loaded
     for uid, length in zip(kept, (10, 90), strict=True):
         assert len(made[uid]) >= TOKENS
         assert made[uid][:TOKENS] == bare(loaded, PROMPT[:length])
+
+
+@pytest.mark.parametrize("architecture", ["llama", "deepseek_v3", "gpt_oss", "gemma3"])
+def test_a_prefill_that_gave_way_goes_on_where_it_was_with_the_same_tokens(
+    models: Models, architecture: str
+) -> None:
+    loaded = load(models(architecture), None, lambda doing, progress: None)
+    batch = make_batch(loaded)
+    stream = batch.insert(PROMPT[:20], Row(), None)
+    while not batch.decoding:
+        batch.step(2048)
+    long = batch.insert(PROMPT, Row(), None)
+    for _ in range(3):
+        batch.step(20)
+    kept = batch.put_aside(long)
+    assert kept.done == 60
+    short = batch.insert(PROMPT[:30], Row(), None)
+    for _ in range(3):
+        batch.step(64)
+    long = batch.insert(PROMPT, Row(), None, kept)
+    outcome = batch.step(20)
+    assert [(part.uid, part.done, part.total) for part in outcome.progress] == [(long, 80, 150)]
+    assert generate(batch, [long], 20) == [bare(loaded, PROMPT)]
+    batch.remove([stream, short, long])
+    assert batch.kv_bytes == 0
