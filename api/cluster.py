@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from actors.gateway import Gateway
 from api.errors import ApiError, Fault
@@ -41,6 +41,8 @@ class ClusterRoutes:
     async def events(self, request: web.Request) -> web.StreamResponse:
         """First a snapshot, then each change; a slow reader gets the latest value of each key."""
         stream = EventStream(request, self._settings.stall_s)
+        if request.method == hdrs.METH_HEAD:
+            return stream.response
         try:
             async with self._feed() as feed:
                 # The feed's task has to be at its first change before the snapshot is taken: what

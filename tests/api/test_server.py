@@ -110,7 +110,7 @@ async def test_a_body_may_come_in_chunks_and_without_a_content_type(url: str) ->
         assert (await connection.answer()).status == 200
 
 
-@pytest.mark.parametrize("path", ["/health", "/v1/models", "/metrics", "/v1/cluster"])
+@pytest.mark.parametrize("path", ["/health", "/v1/models", "/metrics", "/v1/cluster", "/v1/cluster/events"])
 async def test_head_wherever_get(url: str, path: str) -> None:
     answer = await ask(url, "HEAD", path)
     assert (answer.status, answer.body) == (200, b"")

@@ -30,12 +30,22 @@ def node(temp_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
         try:
             assert process.stdout is not None
             url = process.stdout.readline().strip()
+            assert url.startswith("http"), "the node did not start"
             with official(url) as client:
                 client.completions.create(model=MODEL, prompt="Hello", max_tokens=1)
             yield url
         finally:
-            process.terminate()
-            process.wait(STOP_S)
+            stop(process)
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    """As a service manager would; a node that does not heed it is a failure, but must not stay."""
+    process.terminate()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
 
 
 def official(url: str) -> OpenAI:
