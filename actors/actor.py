@@ -48,11 +48,9 @@ class ThreadActor(Actor[M]):
             self._handle_failure(type(error), error, error.__traceback__)
 
     def _live(self) -> None:
-        if self._mailbox.killed is not None:
-            self._die(self._mailbox.killed)
-            return
-        self.on_start()
-        self._ref.started.set()
+        if self._mailbox.killed is None:
+            self.on_start()
+        self._tell_started()
         while not self.actor_stopped.is_set():
             self._handle(self._mailbox.get())
 
@@ -152,11 +150,9 @@ class LoopActor(Actor[M]):
 
     async def _live(self) -> None:
         inbox = self._mailbox
-        if inbox.killed is not None:
-            self._die(inbox.killed)
-            return
-        await _settled(self.on_start())
-        self._ref.started.set()
+        if inbox.killed is None:
+            await _settled(self.on_start())
+        self._tell_started()
         in_a_row = 0
         while not self.actor_stopped.is_set():
             in_a_row += 1

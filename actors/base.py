@@ -139,6 +139,11 @@ class Actor(PykkaActor, abc.ABC, Generic[M]):
         self._handle_failure(type(error), error, error.__traceback__)
         return False
 
+    def _tell_started(self) -> None:
+        """Unless it was killed meanwhile, which is seen next."""
+        if self.actor_inbox.killed is None:
+            self._ref.started.set()
+
     def _close(self) -> None:
         """Refuse messages from now on, and tell those who asked that there will be no answer."""
         self.actor_stopped.set()

@@ -118,7 +118,7 @@ class Supervisor(ThreadActor[Supervising | M]):
             case Revive(name=name):
                 self._revive(name)
             case Overdue(ref=ref):
-                ref.kill("it did not stop in time")
+                self._on_overdue(ref)
             case _:
                 return self.on_message(message)
         return None
@@ -156,6 +156,11 @@ class Supervisor(ThreadActor[Supervising | M]):
             self._released[ref] = child
             self.tell_later(child.stop_within_s, Overdue(ref))
         return True
+
+    def _on_overdue(self, ref: Ref[Never]) -> None:
+        child = self._released.get(ref)
+        if child is not None:
+            _kill(child, ref)
 
     # -- ends and restarts --
 
@@ -238,8 +243,8 @@ class Supervisor(ThreadActor[Supervising | M]):
         except pykka.ActorDeadError:
             return False  # Terminated is on its way
         except pykka.Timeout:
-            logger.error("%s did not start within %s s: killing it", child.name, child.start_within_s)
             ref.kill(f"it did not start within {child.start_within_s} s")
+            logger.error("%s did not start within %s s: killed", child.name, child.start_within_s)
             return False
         return True
 
@@ -256,9 +261,13 @@ def _stop(child: AnyChild, ref: Ref[Never]) -> None:
         ref.stop(timeout=child.stop_within_s)
         return
     except pykka.Timeout:
-        logger.error("%s did not stop within %s s: killing it", child.name, child.stop_within_s)
-    ref.kill(f"it did not stop within {child.stop_within_s} s")
+        _kill(child, ref)
     try:
         ref.ended.get(timeout=child.stop_within_s)
     except pykka.Timeout:
         logger.error("%s is stuck in a handler: leaving it behind", child.name)
+
+
+def _kill(child: AnyChild, ref: Ref[Never]) -> None:
+    ref.kill(f"it did not stop within {child.stop_within_s} s")
+    logger.error("%s did not stop within %s s: killed", child.name, child.stop_within_s)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Never, TypeAlias, TypeVar
+from typing import Never, Self, TypeAlias, TypeVar
 
 import pytest
 
@@ -78,6 +79,8 @@ class Diary:
     lines: list[str] = field(default_factory=list)
     wrong_in: str = ""
     """The hook that raises, if any."""
+    gate: Future[None] | None = None
+    """What `on_start` waits for, if anything."""
 
 
 class Hooked:
@@ -86,9 +89,6 @@ class Hooked:
     def __init__(self, diary: Diary) -> None:
         super().__init__()
         self.diary = diary
-
-    def on_start(self) -> None:
-        self._write("on_start")
 
     def on_stop(self) -> None:
         self._write("on_stop")
@@ -109,6 +109,11 @@ class ThreadProbe(Hooked, ThreadActor[ProbeMessage]):
     """A probe with a thread of its own."""
 
     mailbox_bound = 5
+
+    def on_start(self) -> None:
+        if self.diary.gate is not None:
+            self.diary.gate.get(timeout=DEADLINE_S)
+        self._write("on_start")
 
     def on_receive(self, message: ProbeMessage) -> object:
         match message:
@@ -133,6 +138,11 @@ class LoopProbe(Hooked, LoopActor[ProbeMessage]):
     """A probe on the event loop."""
 
     mailbox_bound = 5
+
+    async def on_start(self) -> None:
+        if self.diary.gate is not None:
+            await self.diary.gate
+        self._write("on_start")
 
     async def on_receive(self, message: ProbeMessage) -> object:
         match message:
@@ -166,6 +176,26 @@ class Watcher(LoopActor[Terminated]):
 
     def on_receive(self, message: Terminated) -> None:
         self._ends.put_nowait(message)
+
+
+class Listener(logging.Handler):
+    """Notes when a line with certain words is logged; a context."""
+
+    def __init__(self, logger: str, words: str) -> None:
+        super().__init__()
+        self.heard: Future[None] = Future()
+        self._logger, self._words = logging.getLogger(logger), words
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._words in record.getMessage() and not self.heard.is_done():
+            self.heard.set()
+
+    def __enter__(self) -> Self:
+        self._logger.addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._logger.removeHandler(self)
 
 
 async def held(ref: ProbeRef) -> Hold:
