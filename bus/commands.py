@@ -134,7 +134,8 @@ class CommandRouter:
         """As `Bus.expect`, which says what these are for."""
         if identity in self._peers:
             raise ValueError(f"{self._peers[identity].name} has this routing id already")
-        name = name or f"peer {identity.hex()}"
+        # Not the whole of it: who knows a routing id can take its peer's place.
+        name = name or f"peer {identity[:4].hex()}"
         conversation = Conversation(
             name,
             self._counts,
@@ -188,7 +189,8 @@ class CommandRouter:
         if identity in self._forgotten:
             self._counts.add(Count.LATE)
         else:
-            self._counts.drop(Count.STRANGER, "a stranger", f"routing id {identity.hex()} is not expected")
+            shown = identity[:16].hex()
+            self._counts.drop(Count.STRANGER, "a stranger", f"routing id {shown} is not expected")
 
     def _lost(self, connection: ConnectionId) -> None:
         self._counts.add(Count.DISCONNECTED)

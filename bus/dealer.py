@@ -1,6 +1,7 @@
 """The other end of a node's ROUTER, in an engine process or in a reader of facts."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Final, Self
 
 import zmq
@@ -10,7 +11,7 @@ from bus.counts import Count, Counts
 from bus.messages.envelope import Body, Envelope
 from bus.messages.generation import Refusal
 from bus.port import Frames, Port, Sent
-from bus.sockets import DEFAULTS, Limits, open_socket
+from bus.sockets import DEFAULTS, Limits, connect, open_socket
 
 LINGER_S: Final = 0.2
 """How long last words may take: far more than over loopback to a node that lives."""
@@ -31,7 +32,7 @@ class Dealer:
         counts: Counts,
         limits: Limits,
     ) -> None:
-        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
+        self._closing = ExitStack()
         self.counts = counts
         self._node = f"the node at {endpoint}"
         self._conversation = Conversation(
@@ -39,7 +40,7 @@ class Dealer:
         )
         socket = open_socket(context, zmq.DEALER, limits)
         socket.setsockopt(zmq.ROUTING_ID, identity)
-        socket.connect(endpoint)
+        connect(socket, endpoint)
         self._port = Port(socket, self._hear)
 
     @classmethod
@@ -54,11 +55,13 @@ class Dealer:
         """Connect, with a ZeroMQ context of its own, on the running loop.
 
         `receive` is called on that loop for each command and notice; what it returns answers a command (None:
-        done) and means nothing for a notice.
+        done) and means nothing for a notice. Raises ValueError for what is no endpoint.
         """
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        dealer = cls(context, endpoint, identity, receive, Counts(), limits)
-        dealer._context = context
+        with ExitStack() as opened:
+            context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+            opened.callback(context.term)
+            dealer = cls(context, endpoint, identity, receive, Counts(), limits)
+            dealer._closing = opened.pop_all()
         return dealer
 
     def notify(self, body: Body) -> bool:
@@ -73,8 +76,7 @@ class Dealer:
         """Fail what waits, let last words go out, which takes no longer than this, and close every socket."""
         self._conversation.end("this end was closed")
         self._port.close(linger_s)
-        if self._context is not None:
-            self._context.term()
+        self._closing.close()
 
     def _send(self, envelope: Envelope, data: bytes) -> Sent:
         return Sent.GONE if self._port.closed else self._port.send((data,))

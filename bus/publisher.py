@@ -124,6 +124,8 @@ class FactPublisher:
             self._counts.drop(Count.MALFORMED, "a subscriber", "not a subscription")
             return
         if PASSED_TOPIC.startswith(topic):
-            self._watched.add(topic) if kind == _SUBSCRIBED else self._watched.discard(topic)
+            change = self._watched.add if kind == _SUBSCRIBED else self._watched.discard
+            change(topic)
         if kind == _SUBSCRIBED and FACT_TOPIC.startswith(topic):
-            self._send_head()  # a new reader learns at once that it is behind
+            # A new reader learns at once that it is behind.
+            self._send_head()

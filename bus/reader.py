@@ -17,7 +17,7 @@ from bus.port import Frames, Port
 from bus.publisher import FACT_TOPIC
 from bus.replica import Change, Replica
 from bus.salvage import salvage_news
-from bus.sockets import Limits, open_socket
+from bus.sockets import Limits, connect, open_socket
 
 QUESTIONS_AT_MOST: Final = 4
 """Questions that may wait for a publisher that is away: it will have to answer each with a snapshot."""
@@ -50,7 +50,7 @@ class FactReader:
         self._desk = Dealer(context, commands_endpoint, identity, self._mend, counts, few)
         socket = open_socket(context, zmq.SUB, limits)
         socket.subscribe(FACT_TOPIC)
-        socket.connect(facts_endpoint)
+        connect(socket, facts_endpoint)
         self._port = Port(socket, self.hear)
         self._ask()
 
@@ -95,7 +95,9 @@ class FactReader:
             self._apply(changes)
         if not self.replica.behind:
             self._caught_up.set()
-        elif self._asked is None:
+            return
+        self._caught_up.clear()
+        if self._asked is None:
             self._ask()
 
     def _ask(self) -> None:

@@ -66,3 +66,12 @@ def bind(socket: zmq.Socket[bytes], host: str) -> str:
         problem = f"The bus cannot listen on {host}: {error.strerror}. It must be an address of this machine."
         raise OSError(error.errno, problem) from error
     return socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+
+def connect(socket: zmq.Socket[bytes], endpoint: str) -> None:
+    """Connect, now or as soon as somebody listens there. Raises ValueError, with the socket closed."""
+    try:
+        socket.connect(endpoint)
+    except zmq.ZMQError as error:
+        socket.close()
+        raise ValueError(f"{endpoint!r} is no endpoint of a bus, like tcp://127.0.0.1:5555") from error

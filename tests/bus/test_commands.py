@@ -247,6 +247,20 @@ async def test_a_peer_that_connects_anew_has_been_gone(bus: Bus) -> None:
     assert node.happened == 2 * ["arrived", "Hello", "gone"]
 
 
+async def test_of_two_that_claim_a_routing_id_the_newer_is_the_peer(bus: Bus) -> None:
+    """So that one that connects again is not locked out until its old connection is known to be dead."""
+    async with pair_on(bus) as pair:
+        newer = Remembers()
+        dealer = Dealer.connect(bus.commands_endpoint, pair.peer.identity, newer.answer)
+        dealer.notify(Hello(2))
+        await pair.node.until("Hello", 2)
+        await pair.peer.command(Load("p"), DEADLINE_S)
+        assert newer.heard == [Load("p")]
+        assert pair.engine.heard == []
+        dealer.close()
+    assert pair.node.happened == ["arrived", "Hello", "gone", "arrived", "Hello"]
+
+
 # -- too much --------------------------------------------------------------------------------------
 
 
@@ -280,6 +294,11 @@ async def test_a_dealer_without_a_node_refuses_at_its_limit() -> None:
     assert taken == 10
     assert dealer.counts[Count.UNSENT] == 1
     dealer.close(linger_s=0)
+
+
+async def test_what_is_no_endpoint_is_said_at_once() -> None:
+    with pytest.raises(ValueError, match="'nowhere' is no endpoint of a bus, like tcp://"):
+        Dealer.connect("nowhere", b"engine", lambda body: None)
 
 
 async def test_a_message_over_the_limit_is_its_senders_fault(bus: Bus) -> None:

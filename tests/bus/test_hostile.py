@@ -2,7 +2,9 @@
 
 import logging
 import random
+import socket
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 import zmq
@@ -18,7 +20,7 @@ from bus.publisher import FACT_TOPIC
 from bus.reader import FactReader
 from bus.replica import Change
 from bus.sockets import DEFAULTS, FRAME_LIMIT
-from tests.bus.ends import Remembers, bound, expect, pair_on, raw, received
+from tests.bus.ends import DEADLINE_S, Remembers, bound, expect, pair_on, raw, received
 from tests.bus.examples import EXAMPLES, FACTS, REFUSAL, SUBMIT, UPDATE
 from tests.bus.rubbish import mutated, rubbish
 
@@ -169,6 +171,21 @@ async def test_a_large_message_is_counted_and_a_huge_one_ends_its_connection_onl
             await node.until("Hello", 2)
         await pair.works()
         assert "gone" not in pair.node.happened
+
+
+async def test_bytes_that_are_not_zeromq_get_nowhere(bus: Bus) -> None:
+    """At most they pass for a stranger's: to ZeroMQ's oldest protocol almost any bytes are a message."""
+    source = random.Random(5)
+    http = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    async with pair_on(bus) as pair:
+        for endpoint in (bus.commands_endpoint, bus.facts_endpoint):
+            host, port = endpoint.removeprefix("tcp://").split(":")
+            for data in (http, bytes(1_000), *(source.randbytes(200) for _ in range(30))):
+                with socket.create_connection((host, int(port)), timeout=DEADLINE_S) as plain:
+                    with suppress(ConnectionError):
+                        plain.sendall(data)
+        await pair.works()
+        assert set(pair.node.happened) == {"arrived", "Hello", "Beat"}
 
 
 async def test_each_kind_of_drop_is_logged_once_per_peer(bus: Bus, caplog: pytest.LogCaptureFixture) -> None:
