@@ -6,8 +6,8 @@ import { patchList, setText } from "./dom.js";
 import { choices } from "./facts.js";
 import { turnView } from "./turns.js";
 
-/** Small models wander at OpenAI's default of 1. */
-const TEMPERATURE = 0.3;
+/** As mlx_lm does by default, so that a question gets the same answer each time; small models wander above it. */
+const TEMPERATURE = 0;
 /** So far from the end of the conversation, in pixels, it still counts as being read at its end. */
 const NEAR_END_PX = 48;
 

@@ -5,6 +5,9 @@ import { SseParser } from "./sse.js";
 /** The answer can't be had, or not the rest of it; `message` is for a person to read. */
 export class CompletionError extends Error {}
 
+/** Each chunk says how many tokens there are so far: several may come in one. */
+const STREAM_OPTIONS = { include_usage: true, continuous_usage_stats: true };
+
 const WORDS = {
   0: "The node can’t be reached. Is it still running?",
   404: "The node does not have this model.",
@@ -67,7 +70,7 @@ async function send(request, signal) {
     return await fetch("/v1/chat/completions", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ ...request, stream: true, stream_options: { include_usage: true } }),
+      body: JSON.stringify({ ...request, stream: true, stream_options: STREAM_OPTIONS }),
       signal,
     });
   } catch (error) {

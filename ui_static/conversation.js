@@ -1,5 +1,7 @@
 // A conversation: a pure function from its turns so far and one event to the turns after it.
 
+const MEASURABLE_S = 0.05;
+
 /** Nothing was said yet. */
 export const SILENCE = Object.freeze({ turns: Object.freeze([]), next: 0 });
 
@@ -21,7 +23,7 @@ function withQuestion({ turns, next }, { text, model, at }) {
   const question = { id: next, role: "user", text };
   const reply = {
     id: next + 1, role: "assistant", model, text: "", reasoning: "", tools: [], state: "waiting",
-    note: "Waiting for the node", askedAt: at, firstAt: null, lastAt: null, pieces: 0, tokens: null, finish: null,
+    note: "Waiting for the node", askedAt: at, firstAt: null, lastAt: null, pieces: 0, tokens: 0, tokensAtFirst: 0, finish: null,
   };
   return { turns: [...turns, question, reply], next: next + 2 };
 }
@@ -37,7 +39,7 @@ function answer(turn, event) {
     case "tool":
       return { ...grown(turn, event.at), tools: withCall(turn.tools, event) };
     case "usage":
-      return { ...turn, tokens: event.tokens };
+      return { ...turn, tokens: event.tokens, tokensAtFirst: turn.pieces > 1 ? turn.tokensAtFirst : event.tokens };
     case "finish":
       return { ...turn, finish: event.reason };
     case "done":
@@ -77,14 +79,14 @@ export function messages({ turns }) {
   return sent;
 }
 
-/** How fast an answer came: `ttft_s` to its first token, then `tokens_per_s`; null where not known. */
-export function speed(turn) {
-  const tokens = turn.tokens ?? turn.pieces;
-  const span = turn.lastAt - turn.firstAt;
+/**
+ * How fast an answer came: `ttft_s` to its first token, then `tokens_per_s`; null where not known. Over
+ * less than MEASURABLE_S a rate would tell about the network's packets rather than about the model.
+ */
+export function speed({ tokens, tokensAtFirst, askedAt, firstAt, lastAt }) {
+  const span = lastAt - firstAt;
   return {
-    tokens,
-    exact: turn.tokens !== null,
-    ttft_s: turn.firstAt === null ? null : turn.firstAt - turn.askedAt,
-    tokens_per_s: tokens > 1 && span > 0 ? (tokens - 1) / span : null,
+    ttft_s: firstAt === null ? null : firstAt - askedAt,
+    tokens_per_s: span >= MEASURABLE_S ? (tokens - tokensAtFirst) / span : null,
   };
 }

@@ -17,8 +17,8 @@ function show(element, slots, { instance, nodes, now }) {
   setText(slots.model, instance.model);
   setText(slots.phase, instance.phase);
   setText(slots.activity, activityOf(instance));
-  setText(slots.since, duration(now - instance.since));
-  setText(slots.reason, instance.reason);
+  setText(slots.since, `for ${duration(now - instance.since)}`);
+  setOptional(slots.reason, instance.reason.toLowerCase() === instance.phase ? "" : instance.reason);
   showProgress(slots, ready ? 1 : instance.progress, ready || instance.phase === "failed");
   setText(slots.rate, rate(instance.tokens_per_s));
   setText(slots.running, integer(instance.running));

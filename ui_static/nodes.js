@@ -31,7 +31,7 @@ function showMemory(slots, node, held) {
   const parts = memoryParts(node, held);
   const share = (part) => part / Math.max(1, parts.total);
   mark(slots.pressure, "pressure", node.memory.pressure);
-  setText(slots.pressure, pressureWords(node.memory));
+  setText(slots.pressure, `pressure ${node.memory.pressure}`);
   setText(slots.available, `${bytes(parts.available)} free of ${bytes(parts.total)}`);
   setShare(slots["held-bar"], share(parts.active));
   setShare(slots["cached-bar"], share(parts.cached));
@@ -41,10 +41,6 @@ function showMemory(slots, node, held) {
   setText(slots.cached, bytes(held.cached));
   setText(slots.other, bytes(parts.other));
   setOptional(slots["pressure-reason"], pressureReason(node.memory));
-}
-
-function pressureWords({ pressure }) {
-  return pressure === "unknown" ? "pressure unknown" : `${pressure} pressure`;
 }
 
 /** What there is to say about the pressure beyond its name. */

@@ -22,6 +22,7 @@ export function partsOf(text) {
       plain += "`";
       at = tick + 1;
     } else {
+      if (found.part.kind === "block") plain = plain.replace(/\n+$/, ""); // it has a margin of its own
       flush();
       parts.push(found.part);
       at = tick + found.length;

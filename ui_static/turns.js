@@ -2,7 +2,7 @@
 
 import { speed } from "./conversation.js";
 import { clone, mark, setOptional, setText } from "./dom.js";
-import { integer, latency, rate } from "./format.js";
+import { latency, plural, rate } from "./format.js";
 import { showProse } from "./prose.js";
 
 const ENDINGS = { length: "cut at the limit of tokens", tool_calls: "called a tool" };
@@ -20,7 +20,12 @@ function questionView() {
 function answerView(retry) {
   const { element, slots } = clone("turn-assistant");
   slots.retry.addEventListener("click", retry);
-  return { element, update: (turn) => show(element, slots, turn) };
+  let shown = null;
+  const update = (turn) => {
+    if (turn !== shown) show(element, slots, turn); // each token comes by here once for every turn
+    shown = turn;
+  };
+  return { element, update };
 }
 
 function show(element, slots, turn) {
@@ -42,12 +47,12 @@ function callText({ name, text }) {
 /** What is said under an answer: its tokens, how long the first took, how fast the others came. */
 export function statsOf(turn) {
   if (turn.state === "waiting") return "";
-  const { tokens, exact, ttft_s, tokens_per_s } = speed(turn);
+  const { ttft_s, tokens_per_s } = speed(turn);
   const parts = [];
   if (turn.state === "stopped") parts.push("stopped");
   if (turn.state === "done" && turn.finish in ENDINGS) parts.push(ENDINGS[turn.finish]);
-  if (tokens_per_s !== null) parts.push(`${exact ? "" : "about "}${rate(tokens_per_s)} tokens/s`);
+  if (tokens_per_s !== null) parts.push(`${rate(tokens_per_s)} tokens/s`);
   if (ttft_s !== null) parts.push(`first token after ${latency(ttft_s)}`);
-  if (turn.state === "done" && exact) parts.push(`${integer(tokens)} tokens`);
+  if (turn.tokens > 0) parts.push(plural(turn.tokens, "token"));
   return parts.join(" · ");
 }

@@ -74,10 +74,18 @@ test("a conversation is sent without the questions that got no answer", () => {
 
 test("speed is the time to the first token, then the rate of the others", () => {
   const turns = spoken(
-    { kind: "ask", text: "q", model: "m", at: 10 }, { kind: "text", text: "a", at: 10.5 },
-    { kind: "text", text: "b", at: 12.5 }, { kind: "usage", tokens: 21 }, { kind: "done" },
+    { kind: "ask", text: "q", model: "m", at: 10 }, { kind: "text", text: "a", at: 10.5 }, { kind: "usage", tokens: 3 },
+    { kind: "text", text: "b", at: 12.5 }, { kind: "usage", tokens: 23 }, { kind: "done" },
   );
-  assert.deepEqual(conversation.speed(turns.turns.at(-1)), { tokens: 21, exact: true, ttft_s: 0.5, tokens_per_s: 10 });
+  assert.deepEqual(conversation.speed(turns.turns.at(-1)), { ttft_s: 0.5, tokens_per_s: 10 });
+});
+
+test("an answer that came at once has no rate", () => {
+  const turns = spoken(
+    { kind: "ask", text: "q", model: "m", at: 10 }, { kind: "text", text: "a", at: 10.5 },
+    { kind: "text", text: "b", at: 10.51 }, { kind: "usage", tokens: 40 }, { kind: "done" },
+  );
+  assert.equal(conversation.speed(turns.turns.at(-1)).tokens_per_s, null);
 });
 
 test("a reducer leaves what it was given as it was", () => {
@@ -134,7 +142,7 @@ test("only a phase that is new is spoken", () => {
 test("code is set apart from prose, also while its end has not come", () => {
   const kinds = (text) => partsOf(text).map(({ kind, text: shown }) => `${kind}:${shown}`);
   assert.deepEqual(kinds("a `b` c"), ["plain:a ", "code:b", "plain: c"]);
-  assert.deepEqual(kinds("see\n```py\nx = 1\n```\nend"), ["plain:see\n", "block:x = 1", "plain:end"]);
+  assert.deepEqual(kinds("see\n```py\nx = 1\n```\nend"), ["plain:see", "block:x = 1", "plain:end"]);
   assert.deepEqual(kinds("```\nx = "), ["block:x = "]);
   assert.deepEqual(kinds("a ` b"), ["plain:a ` b"]);
 });

@@ -28,12 +28,12 @@ async def test_the_machine_and_its_memory_are_shown(status: Page) -> None:
     await expect(card).to_contain_text("14.0 GiB free of 24.0 GiB")
     await expect(card).to_contain_text("Models hold 2.00 GiB")
     await expect(card).to_contain_text("Kept for reuse 512 MiB")
-    await expect(card.locator("[data-slot=pressure]")).to_have_text("normal pressure")
+    await expect(card.locator("[data-slot=pressure]")).to_have_text("pressure normal")
 
 
 async def test_pressure_changes_and_says_why_it_is_not_known(status: Page, stand_in: StandIn) -> None:
     stand_in.publish(node(pressure=Pressure.CRITICAL, available_bytes=GIB))
-    await expect(status.locator("[data-slot=pressure]")).to_have_text("critical pressure")
+    await expect(status.locator("[data-slot=pressure]")).to_have_text("pressure critical")
     stand_in.publish(node(pressure=Pressure.UNKNOWN, reason="This kernel has no /proc/pressure."))
     await expect(status.locator("[data-slot=pressure]")).to_have_text("pressure unknown")
     await expect(status.locator(".node")).to_contain_text("This kernel has no /proc/pressure.")
