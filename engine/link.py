@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Final
 
@@ -31,13 +32,15 @@ from bus.messages.envelope import Body
 from bus.messages.generation import Refusal, RefusalCode
 from engine.gauges import Gauges, Pulse
 from engine.intake import Intake, Rejected
-from engine.work import Drop, End, Work
+from engine.work import Drop, End, Job, Work
 
 logger = logging.getLogger(__name__)
 
 BEAT_S: Final = 0.5
 RETRY_S: Final = 0.005
 """How soon to try again when the node does not take more."""
+MOST_UNDER_WAY: Final = 4096
+"""Sequences, running and waiting; the node spreads and refuses long before."""
 PATIENCE_S: Final = 1.0
 """How long the end of the process may take once it was asked for."""
 
@@ -71,6 +74,8 @@ class Link:
         self._flowing = threading.Event()
         self._flowing.set()
         self._ready = threading.Event()
+        # A long prompt takes a while to tokenise: the tokens of those that run must not wait for that.
+        self._clerk = ThreadPoolExecutor(1, "intake")
         self._thread = threading.Thread(target=self._run, name="link", daemon=True)
 
     # -- for the step loop's thread --------------------------------------------------------------
@@ -117,6 +122,7 @@ class Link:
             await self._see_off()
         finally:
             beating.cancel()
+            self._clerk.shutdown(wait=False, cancel_futures=True)
             self._dealer.close()
 
     def _watch_stdin(self) -> None:
@@ -172,20 +178,27 @@ class Link:
             return Refusal(RefusalCode.ENGINE_LOST, "The engine is not ready yet.", retry_after_s=1.0)
         if submit.sequence in self._live:
             return Refusal(RefusalCode.INVALID, f"There is a sequence {submit.sequence} already.")
-        try:
-            job = self._intake.accept(submit)
-        except Rejected as rejected:
-            self._send(Refused(submit.sequence, rejected.refusal))
-        except Exception:
-            logger.exception("a submission could not be looked at")
-            self._send(
-                Refused(submit.sequence, Refusal(RefusalCode.ENGINE_FAILED, "The engine failed on it."))
-            )
-        else:
-            self._live.add(submit.sequence)
-            self._send(Accepted(submit.sequence, len(job.tokens)))
-            self._inbox.put(job)
+        if len(self._live) >= MOST_UNDER_WAY:
+            return Refusal(RefusalCode.OVERLOADED, "Too many sequences wait already.", retry_after_s=1.0)
+        self._live.add(submit.sequence)
+        looking = self._loop.run_in_executor(self._clerk, self._intake.accept, submit)
+        looking.add_done_callback(lambda looked: self._looked_at(submit, looked))
         return None
+
+    def _looked_at(self, submit: Submit, looked: asyncio.Future[Job]) -> None:
+        if looked.cancelled() or submit.sequence not in self._live:
+            return
+        match looked.exception():
+            case None:
+                job = looked.result()
+                self._send(Accepted(submit.sequence, len(job.tokens)))
+                self._inbox.put(job)
+            case Rejected() as rejected:
+                self._send(Refused(submit.sequence, rejected.refusal))
+            case error:
+                logger.error("a submission could not be looked at", exc_info=error)
+                failed = Refusal(RefusalCode.ENGINE_FAILED, "The engine failed on this prompt.")
+                self._send(Refused(submit.sequence, failed))
 
     # -- what goes out ---------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import mlx.core as mx
 
@@ -77,8 +77,8 @@ def _ranked(ids: list[int], values: list[float]) -> tuple[tuple[int, float], ...
 
 
 def _floats(array: mx.array) -> list[list[float]]:
-    return [[float(value) for value in row] for row in array]
+    return cast("list[list[float]]", array.tolist())
 
 
 def _integers(array: mx.array) -> list[list[int]]:
-    return [[int(value) for value in row] for row in array]
+    return cast("list[list[int]]", array.tolist())
