@@ -55,7 +55,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--identity", required=True, metavar="HEX", help="the routing id that the node expects"
     )
-    parser.add_argument("--log-level", default="info", help="debug, info, warning or error")
+    parser.add_argument(
+        "--log-level", default="info", choices=("debug", "info", "warning", "error"), type=str.lower
+    )
     return parser.parse_args(arguments)
 
 

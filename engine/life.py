@@ -10,7 +10,7 @@ from engine.batch import Batch
 from engine.border import Generator
 from engine.gauges import Gauges
 from engine.intake import Intake
-from engine.loader import Loaded, LoadFailed, explain, load
+from engine.loader import Loaded, LoadFailed, load
 from engine.loop import StepLoop
 from engine.pace import Pace
 from engine.reply import Reply
@@ -37,7 +37,6 @@ def live(link: Line, inbox: "SimpleQueue[Work]", gauges: Gauges) -> int:
     order = _wait_for_load(inbox)
     if order is None:
         return OK
-    folder = Path(order.path)
     try:
         loaded = _load(order, link)
         loop = _make_loop(order, loaded, link, inbox, gauges)
@@ -47,8 +46,16 @@ def live(link: Line, inbox: "SimpleQueue[Work]", gauges: Gauges) -> int:
         return _fail(link, str(failure))
     except Exception as error:
         logger.exception("the engine failed")
-        return _fail(link, explain(error, folder))
+        return _fail(link, _why(error))
     return OK
+
+
+def _why(error: Exception) -> str:
+    """Why a model that was loaded could not go on, and what to do, for a person to read."""
+    text = " ".join(str(error).split())[:500]
+    if isinstance(error, MemoryError) or "alloc" in text.lower():
+        return f"out of memory while computing ({text}): free memory, or load with a smaller context"
+    return f"the model failed while computing ({type(error).__name__}: {text}): see the engine's log"
 
 
 def _wait_for_load(inbox: "SimpleQueue[Work]") -> Load | None:

@@ -107,6 +107,16 @@ async def test_a_model_that_cannot_be_loaded_fails_with_a_reason_and_ends_the_pr
         assert await engine.exit_code() == 1
 
 
+@pytest.mark.parametrize("arguments", [(), ("--log-level", "loud")])
+async def test_wrong_usage_ends_with_2(arguments: tuple[str, ...]) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "engine", *arguments, stderr=asyncio.subprocess.PIPE, cwd=ROOT
+    )
+    _, complaint = await process.communicate()
+    assert b"usage: python -m engine" in complaint
+    assert process.returncode == 2
+
+
 async def test_an_engine_without_a_model_can_be_shut_down() -> None:
     async with engine_process() as engine:
         await engine.until(lambda: engine.said)
