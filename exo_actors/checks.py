@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bus.messages.facts import Memory, Pressure
 from exo_actors import packages
-from exo_actors.doctor import Check, Finding, Verdict
+from exo_actors.findings import Check, Finding, Verdict
 from exo_actors.settings import Settings
 from host import accelerator, memory, probe
 from host.blas import BlasState

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,6 +14,8 @@ from exo_actors.logs import Levels, parse_levels
 T = TypeVar("T")
 
 DEFAULT_PORT = 52415
+DEFAULT_DATA_DIR = Path.home() / ".exo_actors"
+"""Hidden, but at the same short path on every system: people copy models and keys there by hand."""
 DEFAULT_PACE_MS = 60.0
 DEFAULT_TIMEOUT_S = 3600.0
 
@@ -69,7 +70,7 @@ def read(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:
     given = _Given(_parser().parse_args(list(argv)), environment)
     host = given.one("host", convert.text, "127.0.0.1")
     port = given.one("port", convert.port, DEFAULT_PORT)
-    data_dir = given.one("data-dir", convert.path, default_data_dir(platform.system(), environment))
+    data_dir = given.one("data-dir", convert.path, DEFAULT_DATA_DIR)
     return Settings(
         command=given.command,
         host=host,
@@ -86,14 +87,6 @@ def read(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:
         log=given.one("log", parse_levels, Levels()),
         node=given.one("node", convert.url, convert.node_url(host, port or DEFAULT_PORT)),
     )
-
-
-def default_data_dir(system: str, environment: Mapping[str, str]) -> Path:
-    """Where the system's habits put a program's data."""
-    if system == "Darwin":
-        return Path.home() / "Library" / "Application Support" / "exo_actors"
-    base = environment.get("XDG_DATA_HOME", "")
-    return (Path(base) if base.startswith("/") else Path.home() / ".local" / "share") / "exo_actors"
 
 
 def variable(flag: str) -> str:
@@ -186,7 +179,7 @@ def _parser() -> argparse.ArgumentParser:
 VALUES = (
     ("host", "ADDRESS", "address to listen on (127.0.0.1: this machine only)"),
     ("port", "PORT", f"port to listen on; 0: any free one ({DEFAULT_PORT})"),
-    ("data-dir", "DIR", "the node's id, its logs and, unless told otherwise, its models"),
+    ("data-dir", "DIR", "the node's id, its logs and, unless told otherwise, its models (~/.exo_actors)"),
     ("models-dir", "DIR", "folder with models, may be read-only; repeatable (models in the data dir)"),
     ("model", "NAME_OR_PATH", "model to serve from the start; repeatable (the built-in one)"),
     ("name", "NAME", "what people call this node (the host's name)"),

@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 
 from bus.messages.facts import Memory, Pressure
 from exo_actors import checks, doctor, packages
-from exo_actors.doctor import Finding, Verdict
+from exo_actors.findings import Finding, Verdict
 from exo_actors.settings import Settings, read
 from host import probe
 from host.blas import BlasState

@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 
 from exo_actors import convert
 from exo_actors.logs import Levels
-from exo_actors.settings import SWITCHES, VALUES, Command, UsageError, default_data_dir, read, variable
+from exo_actors.settings import SWITCHES, VALUES, Command, UsageError, read, variable
 
 
-def test_nothing_given_is_a_node_for_this_machine_only(tmp_path: Path) -> None:
-    settings = read([], {"XDG_DATA_HOME": str(tmp_path)})
+def test_nothing_given_is_a_node_for_this_machine_only() -> None:
+    settings = read([], {})
     assert settings.command is Command.RUN
     assert (settings.host, settings.port) == ("127.0.0.1", 52415)
     assert settings.models == ()
+    assert settings.data_dir == Path.home() / ".exo_actors"
     assert settings.models_dirs == (settings.data_dir / "models",)
     assert settings.name is None
     assert not settings.offline
@@ -127,13 +128,6 @@ def test_a_wrong_variable_is_named() -> None:
         read([], {"EXO_PORT": "http"})
     with pytest.raises(UsageError, match="EXO_OFFLINE: 'perhaps' is neither 1 nor 0"):
         read([], {"EXO_OFFLINE": "perhaps"})
-
-
-def test_data_goes_where_the_system_puts_it() -> None:
-    assert default_data_dir("Darwin", {}) == Path.home() / "Library/Application Support/exo_actors"
-    assert default_data_dir("Linux", {}) == Path.home() / ".local/share/exo_actors"
-    assert default_data_dir("Linux", {"XDG_DATA_HOME": "/data"}) == Path("/data/exo_actors")
-    assert default_data_dir("Linux", {"XDG_DATA_HOME": "relative"}) == Path.home() / ".local/share/exo_actors"
 
 
 def test_watch_looks_at_the_node_that_was_set() -> None:
