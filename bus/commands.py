@@ -118,7 +118,7 @@ class CommandRouter:
         # A peer that reconnects before its old connection is known to be dead would be mute.
         socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
         self.endpoint = bind(socket, host)
-        self._connections = Connections(socket, self._lost)
+        self._connections = Connections(context, socket, self._lost)
         self._port = Port(socket, self._hear)
 
     def expect(

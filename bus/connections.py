@@ -18,13 +18,18 @@ _EVENTS: Final = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
 class Connections:
     """Watches a bound socket. To be made before anybody knows its port, and closed before it."""
 
-    def __init__(self, socket: zmq.Socket[bytes], lost: Callable[[ConnectionId], None]) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        socket: zmq.Socket[bytes],
+        lost: Callable[[ConnectionId], None],
+    ) -> None:
         """`lost` is called for each connection that ended, however it ended; then it is to be dropped."""
         self._socket = socket
         self._lost = lost
         self._numbers = count(1)
         self._known: dict[int, ConnectionId] = {}
-        self._port = Port(socket.get_monitor_socket(_EVENTS), self._hear)
+        self._port = Port(_monitor(context, socket), self._hear)
 
     def of(self, frames: Frames) -> ConnectionId | None:
         """The connection that a message came over, which may have ended; None: it was dropped."""
@@ -42,9 +47,10 @@ class Connections:
     def close(self) -> None:
         if self._port.closed:
             return
-        self._port.close()
-        # Without this, the next socket made in the context may receive nothing at all.
+        # Before its listener goes: ZeroMQ's thread would wait for one, and this one for that thread.
+        # And at all: without it, the next socket made in the context may receive nothing.
         self._socket.disable_monitor()
+        self._port.close()
 
     def _hear(self, frames: Frames) -> None:
         event, descriptor = _parse([frame.bytes for frame in frames])
@@ -52,6 +58,18 @@ class Connections:
             self._known[descriptor] = ConnectionId(next(self._numbers))
         elif event == zmq.EVENT_DISCONNECTED and descriptor in self._known:
             self._lost(self._known[descriptor])
+
+
+def _monitor(context: zmq.Context[zmq.Socket[bytes]], socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
+    """A socket that receives the other one's events."""
+    endpoint = f"inproc://connections-{socket.fileno()}"
+    socket.monitor(endpoint, _EVENTS)
+    listener = context.socket(zmq.PAIR)
+    listener.setsockopt(zmq.LINGER, 0)
+    # No limit: a full queue would stop ZeroMQ's thread, and every heartbeat with it.
+    listener.setsockopt(zmq.RCVHWM, 0)
+    listener.connect(endpoint)
+    return listener
 
 
 def _parse(frames: Sequence[bytes]) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """A node's sockets together: they open, close, leave nothing behind and do not disturb each other."""
 
 import asyncio
+import socket
 import threading
 
 import psutil
@@ -101,3 +102,13 @@ async def test_two_buses_are_two_worlds(bus: Bus) -> None:
     assert bus.view.facts() == {"node/n-1": NODE}
     assert other.view.facts() == {"model/n-2/m": MODEL}
     await other.close()
+
+
+async def test_a_flood_of_callers_stops_neither_zeromqs_thread_nor_the_close() -> None:
+    """That thread reports each caller, and would wait for ever for a loop that is busy, or is closing."""
+    bus = await Bus.open(NodeId("n-1"))
+    host, port = bus.commands_endpoint.removeprefix("tcp://").split(":")
+    for _ in range(1_500):
+        with socket.create_connection((host, int(port)), timeout=DEADLINE_S) as caller:
+            assert caller.recv(1) == b"\xff"  # it answers, with the first byte of its greeting
+    await bus.close()
