@@ -37,7 +37,11 @@ SCENARIOS: dict[str, Callable[[Rig], list[Section]]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the scenarios asked for; 0: all promises were kept, 1: some were not, or it failed."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    unknown = [name for name in options.scenario if name not in SCENARIOS]
+    if unknown:
+        parser.error(f"no scenario {unknown[0]}; there are {', '.join(SCENARIOS)}")
     signal.signal(signal.SIGTERM, _stop)  # so that a `kill` takes the servers down, too
     found = machine.look()
     print(machine.describe(found) + "\n", flush=True)

@@ -25,7 +25,7 @@ class _Completion(msgspec.Struct, frozen=True):
 
     choices: tuple[_Choice, ...] = ()
     usage: _Usage | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _decoder = msgspec.json.Decoder(_Completion)
@@ -78,5 +78,6 @@ def read_whole(seen: Seen, arrivals: Arrivals) -> Seen:
     )
 
 
-def _said(error: msgspec.Raw | None) -> str:
-    return bytes(error).decode(errors="replace") if error not in (None, b"null") else ""
+def _said(error: msgspec.Raw) -> str:
+    text = bytes(error).decode(errors="replace")
+    return "" if text == "null" else text

@@ -5,7 +5,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -52,25 +52,16 @@ class Ours:
 
     pace_ms: float | None = None
     """None: its default."""
-
-    @property
-    def name(self) -> str:
-        return "exo_actors" if self.pace_ms is None else f"exo_actors --pace {self.pace_ms:g}"
+    name: str = "exo_actors"
+    environment: dict[str, str] = field(default_factory=dict)
 
     def start(self, model: Path, scratch: Path, port: int) -> Server:
-        arguments = [
-            sys.executable,
-            "-m",
-            "exo_actors",
-            "--port",
-            str(port),
-            "--data-dir",
-            str(scratch / "data"),
-        ]
-        arguments += ["--models-dir", str(model.parent), "--model", model.name, "--offline"]
+        arguments = [sys.executable, "-m", "exo_actors", "--port", str(port), "--offline"]
+        arguments += ["--data-dir", str(scratch / "data")]
+        arguments += ["--models-dir", str(model.parent), "--model", model.name]
         if self.pace_ms is not None:
             arguments += ["--pace", f"{self.pace_ms:g}"]
-        process = Process(arguments, _environment(), ROOT, scratch / "output.log")
+        process = Process(arguments, _environment() | self.environment, ROOT, scratch / "output.log")
         return Server(self.name, f"http://127.0.0.1:{port}", model.name, process)
 
 
@@ -80,6 +71,7 @@ class MlxLm:
 
     blas: str = ""
     """The library that is preloaded; empty: what MLX brings."""
+    environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -88,8 +80,8 @@ class MlxLm:
     def start(self, model: Path, scratch: Path, port: int) -> Server:
         arguments = [sys.executable, "-m", "mlx_lm", "server", "--model", str(model), "--port", str(port)]
         arguments += ["--log-level", "WARNING"]
-        environment = _environment() | ({"LD_PRELOAD": self.blas} if self.blas else {})
-        process = Process(arguments, environment, ROOT, scratch / "output.log")
+        lent = {"LD_PRELOAD": self.blas} if self.blas else {}
+        process = Process(arguments, _environment() | lent | self.environment, ROOT, scratch / "output.log")
         return Server(self.name, f"http://127.0.0.1:{port}", "default_model", process)
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 import psutil
 
 EVERY_S = 0.005
-BUSY = 0.5
+BUSY = 0.3
 """Of a core, within one slice: less is what heartbeats take."""
 QUIET_S = 0.3
 """So long it has to be idle for it to count."""

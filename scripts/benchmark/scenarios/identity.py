@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ PACES_MS = (5.0, 60.0, 500.0)
 SLICES = (17, 256, 2048)
 """Of the bare loop."""
 DEADLINE_S = 300.0
+OURS = Ours().name
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,31 +51,50 @@ CASES = (
 
 def run(rig: Rig) -> list[Section]:
     """One section: how many answers differ from the bare loop's, of all rounds."""
-    contenders: list[Contender] = [*(Ours(pace) for pace in PACES_MS), *rig.peers[:1]]
-    measures = [Measure(str(case), "differ", target=Target(Aim.AT_MOST, 0.0)) for case in CASES]
-    bare = Measure(f"bare loop, slices of {SLICES[:-1]} against {SLICES[-1]}", "differ")
-    with rig.serving(contenders, SMALL) as servers:
-        for _ in range(rig.rounds(3)):
-            for case, measure in zip(CASES, measures, strict=True):
-                rig.say(f"identity, {SMALL.name}, {case}")
-                _compare(rig, SMALL, case, measure, servers)
-    prompts = [rig.prompt(SMALL, length) for length in (100, 1000, 4000)]
-    whole = _bare(rig, SMALL, prompts, SLICES[-1])
-    bare.add(
-        contenders[0].name, sum(_unlike(whole, _bare(rig, SMALL, prompts, size)) for size in SLICES[:-1])
-    )
-    names = [server.contender for server in servers]
+    ours: list[Contender] = [Ours(pace, f"--pace {pace:g}") for pace in PACES_MS]
+    counts: Counter[tuple[Case, str]] = Counter()
+    rounds = rig.rounds(4)
+    with rig.serving([*ours, *rig.peers[:1]], SMALL) as servers:
+        for number in range(rounds):
+            for case in CASES:
+                rig.say(f"identity, {SMALL.name}, {case}, round {number + 1}")
+                _compare(rig, SMALL, case, servers, counts)
+    peers = tuple(peer.name for peer in rig.peers[:1])
+    measures = [_measure(case, contender.name, peers, counts, rounds) for contender in ours for case in CASES]
     remark = f"Answers of {MAX_TOKENS} tokens at temperature 0 that are not the same text as the bare loop's."
-    title = f"Identity: {SMALL.name}"
-    return [Section(title, names[0], tuple(names[1:]), (*measures, bare), (remark,))]
+    return [Section(f"Identity: {SMALL.name}", OURS, peers, (*measures, _bare_itself(rig, SMALL)), (remark,))]
 
 
-def _compare(rig: Rig, shape: Shape, case: Case, measure: Measure, servers: Sequence[Server]) -> None:
+def _measure(
+    case: Case, contender: str, peers: Sequence[str], counts: Counter[tuple[Case, str]], rounds: int
+) -> Measure:
+    measure = Measure(
+        f"{contender}: {case}", f"differ of {rounds * len(case.lengths)}", target=Target(Aim.AT_MOST, 0.0)
+    )
+    measure.add(OURS, counts[case, contender])
+    for peer in peers:
+        measure.add(peer, counts[case, peer])
+    return measure
+
+
+def _bare_itself(rig: Rig, shape: Shape) -> Measure:
+    """What slices alone change, without any server."""
+    prompts = [rig.prompt(shape, length) for length in (100, 1000, 4000)]
+    whole, *sliced = (_bare(rig, shape, prompts, size) for size in reversed(SLICES))
+    sizes = ", ".join(map(str, SLICES[:-1]))
+    measure = Measure(f"bare loop in slices of {sizes}", f"differ of {len(sliced) * len(prompts)}")
+    measure.add(OURS, sum(_unlike(whole, texts) for texts in sliced))
+    return measure
+
+
+def _compare(
+    rig: Rig, shape: Shape, case: Case, servers: Sequence[Server], counts: Counter[tuple[Case, str]]
+) -> None:
     prompts = [rig.prompt(shape, length) for length in case.lengths]
     expected = _bare(rig, shape, prompts, SLICES[-1])
     for server in servers:
         texts = [one.text for one in _ask(rig, shape, case, server, prompts)]
-        measure.add(server.contender, _unlike(expected, texts))
+        counts[case, server.contender] += _unlike(expected, texts)
 
 
 def _ask(rig: Rig, shape: Shape, case: Case, server: Server, prompts: Sequence[str]) -> Sequence[Seen]:
@@ -103,4 +124,5 @@ def _bare(rig: Rig, shape: Shape, prompts: Sequence[str], slice_tokens: int) -> 
 
 
 def _unlike(expected: Sequence[str], got: Sequence[str]) -> int:
-    return sum(one != other for one, other in zip(expected, got, strict=True))
+    """How many differ; a blank at the start, which mlx_lm.server leaves out, is no token."""
+    return sum(one.strip() != other.strip() for one, other in zip(expected, got, strict=True))
