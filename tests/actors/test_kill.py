@@ -228,7 +228,8 @@ async def test_on_end_has_so_long_and_no_longer() -> None:
     assert str(ref.cause) == "enough"
 
 
-async def test_a_second_kill_does_not_cut_on_end_short() -> None:
+@pytest.mark.parametrize("first", ["stop", "kill"])
+async def test_a_kill_does_not_cut_on_end_short(first: str) -> None:
     class Careful(LoopActor[str]):
         done = False
 
@@ -240,9 +241,59 @@ async def test_a_second_kill_does_not_cut_on_end_short() -> None:
             Careful.done = True
 
     ref = Careful.start()
-    ref.kill("enough")
+    await soon(ref.started)
+    if first == "stop":
+        ref.stop(block=False)
+    else:
+        ref.kill("enough")
     await ended(ref)
     assert Careful.done
+
+
+async def test_after_a_kill_on_end_can_use_task_groups_and_timeouts() -> None:
+    class Tidy(LoopActor[str]):
+        caught = ""
+
+        async def on_receive(self, message: str) -> None:
+            await asyncio.Event().wait()
+
+        async def on_end(self, cause: BaseException | None) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            assert task.cancelling() == 0, "else the structures of asyncio take us for being cancelled"
+            try:
+                async with asyncio.timeout(1), asyncio.TaskGroup() as group:
+                    group.create_task(self._fail())
+            except ExceptionGroup as several:
+                Tidy.caught = str(several.exceptions[0])
+
+        async def _fail(self) -> None:
+            raise ValueError("a part failed")
+
+    ref = Tidy.start()
+    answer = ref.ask("wait", block=False)
+    await soon(ref.started)
+    ref.kill("enough")
+    await ended(ref)
+    assert answer.is_done()
+    assert Tidy.caught == "a part failed"
+
+
+async def test_a_kill_is_the_cause_whatever_a_handler_makes_of_it() -> None:
+    class Dramatic(LoopActor[Future[None]]):
+        async def on_receive(self, message: Future[None]) -> None:
+            try:
+                message.set()
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise ConnectionError("all is lost") from None
+
+    ref = Dramatic.start()
+    ref.tell(begun := Future[None]())
+    await soon(begun)
+    ref.kill("enough")
+    await ended(ref)
+    assert str(ref.cause) == "enough"
 
 
 async def test_an_actor_that_kills_itself_ends_of_it_and_can_still_await_in_on_end() -> None:
@@ -300,6 +351,19 @@ async def test_the_end_of_its_loop_ends_an_actor_in_every_state(hook: str) -> No
     assert isinstance(ref.cause, Killed)
     assert not ref.post("hello?")
     ref.kill("dead already")
+
+
+async def test_a_task_that_is_cancelled_before_its_first_step_is_announced_too() -> None:
+    ends: asyncio.Queue[Terminated] = asyncio.Queue()
+    watcher = Watcher.start(ends)
+    await soon(watcher.started)
+    ref = Sleeper.start(Stages())
+    ref.watch(watcher)
+    (task,) = (task for task in asyncio.all_tasks() if task.get_name() == str(ref))
+    task.cancel()
+    assert str((await soon(ends.get())).cause) == "its task was cancelled"
+    await ended(ref)
+    await stop(watcher)
 
 
 async def test_a_thread_can_not_start_an_actor_on_a_closed_loop() -> None:

@@ -336,15 +336,16 @@ async def test_a_child_that_is_dismissed_and_does_not_stop_is_killed(troop: Troo
 
 
 async def test_a_supervisor_that_stops_waits_for_who_was_dismissed_before(troop: Troop) -> None:
-    captain = Captain.start(troop.child(A))
+    captain = Captain.start(troop.child(A, stop_within_s=0.2))
     ref = await troop.next_life(A)
     hold = await held(ref)
     assert await captain.request(Dismiss(A)) is True
-    stopping = captain.stop(block=False)
+    with Listener(SUPERVISION, "did not stop within 0.2 s: killed") as listener:
+        captain.stop(block=False)
+        await soon(listener.heard)
     hold.release.set()
-    await soon(stopping)
-    assert not ref.is_alive()
-    assert ref.cause is None
+    await ended(ref, captain)
+    assert str(ref.cause) == "it did not stop within 0.2 s"
 
 
 async def test_those_that_waited_for_one_that_is_dismissed_wait_no_more(troop: Troop) -> None:
