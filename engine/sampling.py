@@ -9,6 +9,9 @@ import mlx.core as mx
 
 from bus.messages.generation import Sampling
 
+COLDEST: Final = 1e-5
+"""Below this temperature the most likely token is taken: its inverse would leave float32's range."""
+
 _MASK: Final = (1 << 64) - 1
 _GOLDEN: Final = 0x9E3779B97F4A7C15
 _DRAW_BITS: Final = 23
@@ -50,7 +53,7 @@ class Row:
 
     @property
     def greedy(self) -> bool:
-        return self.temperature <= 0.0
+        return self.temperature < COLDEST
 
     def draw(self) -> float:
         self.drawn += 1

@@ -37,6 +37,15 @@ def test_temperature_zero_takes_the_most_likely_token() -> None:
     assert sample([Row(), Row()], [[-3.0, -0.1, -4.0], [-0.1, -3.0, -4.0]]) == [1, 0]
 
 
+@pytest.mark.parametrize("temperature", [1e-320, 1e-40, 1e-6, 1e-5, 1e-3])
+def test_a_temperature_next_to_zero_takes_the_most_likely_token_too(temperature: float) -> None:
+    assert sample([Row(temperature=temperature)], [[-3.0, -0.1, -4.0]]) == [1]
+
+
+def test_a_very_high_temperature_makes_all_tokens_alike() -> None:
+    assert frequencies(Sampling(temperature=1e30)) == pytest.approx([0.2] * 5, abs=0.03)
+
+
 def test_temperature_one_draws_from_the_models_own_distribution() -> None:
     assert frequencies(Sampling()) == pytest.approx(PROBABILITIES, abs=0.03)
 
