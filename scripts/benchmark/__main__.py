@@ -9,7 +9,7 @@ import argparse
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Never
@@ -26,7 +26,7 @@ from scripts.benchmark.rig import Rig
 from scripts.benchmark.scenarios import cancel, cold, identity, stall, throughput
 from scripts.benchmark.table import render
 
-SCENARIOS: dict[str, Callable[[Rig], list[Section]]] = {
+SCENARIOS: dict[str, Callable[[Rig], Iterable[Section]]] = {
     "throughput": throughput.run,
     "stall": stall.run,
     "cancel": cancel.run,

@@ -1,5 +1,6 @@
 """What a running stream notes of a long prompt that arrives, and how long that prompt waits."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from scripts.benchmark.contenders import Contender, Ours, Server
@@ -45,13 +46,11 @@ def observe(running: Seen, long: Seen) -> Stall:
     return Stall(alone, max(during, default=0.0), long.first_token_s)
 
 
-def run(rig: Rig) -> list[Section]:
+def run(rig: Rig) -> Iterator[Section]:
     """One section against the peers, one over our own settings."""
-    sections = [_section(rig, SMALL, [Ours(), *rig.peers], 7, "the default pace")]
-    paces = [] if rig.quick else PACES_MS
-    return sections + [
-        _section(rig, SMALL, [Ours(pace), *rig.peers[:1]], 4, f"--pace {pace:g}") for pace in paces
-    ]
+    yield _section(rig, SMALL, [Ours(), *rig.peers], 7, "the default pace")
+    for pace in [] if rig.quick else PACES_MS:
+        yield _section(rig, SMALL, [Ours(pace), *rig.peers[:1]], 4, f"--pace {pace:g}")
 
 
 def _section(rig: Rig, shape: Shape, contenders: list[Contender], rounds: int, setting: str) -> Section:

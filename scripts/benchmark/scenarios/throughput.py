@@ -1,5 +1,6 @@
 """How many tokens per second, how soon the first one, how even the rest: at 1, 8 and 32 streams."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from scripts.benchmark.contenders import Ours, Server
@@ -29,10 +30,11 @@ class Load:
 LOADS = (Load(1, 384), Load(8, 192), Load(8, 192, temperature=0.7), Load(32, 96))
 
 
-def run(rig: Rig) -> list[Section]:
+def run(rig: Rig) -> Iterator[Section]:
     """A section per model."""
     shapes = [SMALL] if rig.quick else [SMALL, LARGE]
-    return [_on(rig, shape) for shape in shapes]
+    for shape in shapes:
+        yield _on(rig, shape)
 
 
 def _on(rig: Rig, shape: Shape) -> Section:
