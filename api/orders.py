@@ -126,23 +126,19 @@ def _mixed() -> Exception:
 
 
 def _sampling(body: GenerationBody) -> Sampling:
-    plain = Sampling()
+    """What the body does not say is left to the model's own habits."""
     repetition = body.repetition_penalty if body.repetition_penalty is not None else body.repeat_penalty
     return Sampling(
-        temperature=_or(body.temperature, plain.temperature),
-        top_p=_or(body.top_p, plain.top_p),
-        top_k=max(0, body.top_k or 0),
-        min_p=_or(body.min_p, plain.min_p),
-        repetition_penalty=_or(repetition, plain.repetition_penalty),
-        presence_penalty=_or(body.presence_penalty, plain.presence_penalty),
-        frequency_penalty=_or(body.frequency_penalty, plain.frequency_penalty),
+        temperature=body.temperature,
+        top_p=body.top_p,
+        top_k=None if body.top_k is None else max(0, body.top_k),
+        min_p=body.min_p,
+        repetition_penalty=repetition,
+        presence_penalty=body.presence_penalty or 0.0,
+        frequency_penalty=body.frequency_penalty or 0.0,
         logit_bias=_logit_bias(body.logit_bias or {}),
         seed=_seed(body.seed),
     )
-
-
-def _or(value: float | None, default: float) -> float:
-    return default if value is None else value
 
 
 def _logit_bias(biases: dict[str, float]) -> dict[int, float]:

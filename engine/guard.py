@@ -20,9 +20,9 @@ class Guard:
     @classmethod
     def of(cls, job: Job, vocabulary: int) -> "Guard | None":
         """For a job's penalties, if it has any."""
-        if not Penalties.wanted(job.sampling):
+        if not Penalties.wanted(job.decoding):
             return None
-        return cls(Penalties(job.sampling, job.tokens, vocabulary))
+        return cls(Penalties(job.decoding, job.tokens, vocabulary))
 
     def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
         if self.failure is None:

@@ -11,10 +11,10 @@ from bus.messages.generation import (
     Prompt,
     Refusal,
     RefusalCode,
-    Sampling,
     TextPrompt,
     TokenPrompt,
 )
+from engine.decoding import Decoding
 from engine.template import Renderer, TemplateError, continues, render
 from engine.work import Job
 
@@ -46,17 +46,21 @@ class Intake:
         tokenizer: Tokens,
         context: int,
         vocabulary: int,
+        habits: Decoding | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`context` in tokens, prompt and answer together; `vocabulary`: how many token ids there are."""
+        """`context` in tokens, prompt and answer together; `vocabulary`: how many token ids there are;
+        `habits`: how the model is decoded where a request does not say."""
         self._tokenizer = tokenizer
         self._context = context
         self._vocabulary = vocabulary
+        self._habits = habits or Decoding()
         self._clock = clock
 
     def accept(self, submit: Submit) -> Job:
         """Raises Rejected."""
-        check_sampling(submit.sampling, self._vocabulary)
+        decoding = self._habits.settle(submit.sampling)
+        check(decoding, self._vocabulary)
         if submit.logprobs is not None and not 0 <= submit.logprobs <= MOST_LOGPROBS:
             raise Rejected(f"At most {MOST_LOGPROBS} log-probabilities per token can be had.", "top_logprobs")
         tokens = self._tokens(submit.prompt)
@@ -66,7 +70,7 @@ class Intake:
             tokens=tokens,
             arrived_s=self._clock(),
             max_tokens=self._limit(submit, len(tokens)),
-            sampling=submit.sampling,
+            decoding=decoding,
             stop=tuple(stop for stop in submit.stopping.stop if stop),
             ignore_eos=submit.stopping.ignore_eos,
             logprobs=submit.logprobs,
@@ -133,17 +137,17 @@ class Intake:
                 return ""
 
 
-def check_sampling(sampling: Sampling, vocabulary: int) -> None:
+def check(decoding: Decoding, vocabulary: int) -> None:
     """Raises Rejected for settings that have no meaning. Ranges are those within which sampling is defined;
     an API may be narrower."""
-    _check("temperature", sampling.temperature, 0.0, math.inf)
-    _check("top_p", sampling.top_p, 0.0, 1.0)
-    _check("min_p", sampling.min_p, 0.0, 1.0)
-    _check("top_k", sampling.top_k, 0, math.inf)
-    _check("repetition_penalty", sampling.repetition_penalty, 0.0, math.inf, open_below=True)
-    _check("presence_penalty", sampling.presence_penalty, -math.inf, math.inf)
-    _check("frequency_penalty", sampling.frequency_penalty, -math.inf, math.inf)
-    for token, bias in sampling.logit_bias.items():
+    _check("temperature", decoding.temperature, 0.0, math.inf)
+    _check("top_p", decoding.top_p, 0.0, 1.0)
+    _check("min_p", decoding.min_p, 0.0, 1.0)
+    _check("top_k", decoding.top_k, 0, math.inf)
+    _check("repetition_penalty", decoding.repetition_penalty, 0.0, math.inf, open_below=True)
+    _check("presence_penalty", decoding.presence_penalty, -math.inf, math.inf)
+    _check("frequency_penalty", decoding.frequency_penalty, -math.inf, math.inf)
+    for token, bias in decoding.logit_bias.items():
         if not 0 <= token < vocabulary:
             raise Rejected(
                 f"logit_bias names token {token}; this model has the ids 0 to {vocabulary - 1}.", "logit_bias"

@@ -83,7 +83,7 @@ def _make_loop(
     sampler = BatchSampler()
     batch = Batch(Generator(loaded.network, sampler, order.max_running), sampler)
     warm = warm_up(batch, Pace(order.pace_s), loaded.context, len(loaded.tokenizer))
-    link.serve(Intake(loaded.tokenizer, loaded.context, warm.vocabulary))
+    link.serve(Intake(loaded.tokenizer, loaded.context, warm.vocabulary, loaded.habits))
     return StepLoop(
         batch=batch,
         sequence_of=lambda job: sequence_of(job, loaded),

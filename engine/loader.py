@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from engine.border import Network, Tokenizer, limit_cache
+from engine.decoding import Decoding, habits
 from engine.detokenizer import Detokenizer, Spelling, Vocabulary, WindowDetokenizer, token_bytes
 from models.card import read_card
 
@@ -34,6 +35,8 @@ class Loaded:
     speller: "Speller"
     context: int
     """Tokens, prompt and answer together."""
+    habits: Decoding
+    """How its makers mean it to be decoded."""
 
 
 class Speller:
@@ -75,7 +78,7 @@ def load(folder: Path, context: int | None, tell: Tell) -> Loaded:
     except Exception as error:
         logger.debug("loading failed", exc_info=True)
         raise LoadFailed(explain(error, folder)) from error
-    return Loaded(network, tokenizer, speller, _bounded(own, context))
+    return Loaded(network, tokenizer, speller, _bounded(own, context), habits(folder))
 
 
 def _bounded(own: int | None, wished: int | None) -> int:

@@ -175,7 +175,7 @@ class StepLoop:
                 self._insert(member)
 
     def _begin(self, job: Job) -> Member:
-        row = Row.of(job.sampling, secrets.randbits(64), self._vocabulary)
+        row = Row.of(job.decoding, secrets.randbits(64), self._vocabulary)
         guard = Guard.of(job, self._vocabulary)
         return Member(self._sequence_of(job), row, guard, self._rank(job))
 

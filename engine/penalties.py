@@ -1,10 +1,10 @@
 """Changes to one sequence's logits before its token is chosen: biases and penalties."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import mlx.core as mx
 
-from bus.messages.generation import Sampling
+from engine.decoding import Decoding
 
 
 class Penalties:
@@ -15,26 +15,26 @@ class Penalties:
     added, both as OpenAI's API has it.
     """
 
-    def __init__(self, sampling: Sampling, prompt: Sequence[int], vocabulary: int) -> None:
-        self._sampling = sampling
-        self._counts_wanted = bool(sampling.presence_penalty or sampling.frequency_penalty)
-        self._repetition_wanted = sampling.repetition_penalty != 1.0
+    def __init__(self, decoding: Decoding, prompt: Sequence[int], vocabulary: int) -> None:
+        self._decoding = decoding
+        self._counts_wanted = bool(decoding.presence_penalty or decoding.frequency_penalty)
+        self._repetition_wanted = decoding.repetition_penalty != 1.0
         self._counts = mx.zeros((vocabulary,)) if self._counts_wanted else None
         self._seen = None
         if self._repetition_wanted:
             self._seen = mx.zeros((vocabulary,), dtype=mx.bool_)
             self._seen[mx.array(list(set(prompt)))] = True
-        self._bias = _dense(sampling.logit_bias, vocabulary)
+        self._bias = _dense(decoding.logit_bias, vocabulary)
         self._prompt_tokens = len(prompt)
 
     @staticmethod
-    def wanted(sampling: Sampling) -> bool:
+    def wanted(decoding: Decoding) -> bool:
         """Whether these settings change anything."""
         return bool(
-            sampling.logit_bias
-            or sampling.presence_penalty
-            or sampling.frequency_penalty
-            or sampling.repetition_penalty != 1.0
+            decoding.logit_bias
+            or decoding.presence_penalty
+            or decoding.frequency_penalty
+            or decoding.repetition_penalty != 1.0
         )
 
     def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
@@ -42,13 +42,13 @@ class Penalties:
         if tokens.size > self._prompt_tokens:
             self._count(tokens[-1:])
         if self._seen is not None:
-            penalty = self._sampling.repetition_penalty
+            penalty = self._decoding.repetition_penalty
             repeated = mx.where(logits < 0, logits * penalty, logits / penalty)
             logits = mx.where(self._seen, repeated, logits)
         if self._counts is not None:
             present = mx.minimum(self._counts, 1.0)
-            logits = logits - self._sampling.presence_penalty * present
-            logits = logits - self._sampling.frequency_penalty * self._counts
+            logits = logits - self._decoding.presence_penalty * present
+            logits = logits - self._decoding.frequency_penalty * self._counts
         if self._bias is not None:
             logits = logits + self._bias
         return logits
@@ -61,7 +61,7 @@ class Penalties:
             self._seen[token] = True
 
 
-def _dense(bias: dict[int, float], vocabulary: int) -> mx.array | None:
+def _dense(bias: Mapping[int, float], vocabulary: int) -> mx.array | None:
     if not bias:
         return None
     dense = mx.zeros((vocabulary,))

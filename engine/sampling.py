@@ -7,7 +7,7 @@ from typing import Final
 
 import mlx.core as mx
 
-from bus.messages.generation import Sampling
+from engine.decoding import Decoding
 
 COLDEST: Final = 1e-5
 """Below this temperature the most likely token is taken: its inverse would leave float32's range."""
@@ -44,12 +44,12 @@ class Row:
     drawn: int = 0
 
     @classmethod
-    def of(cls, sampling: Sampling, seed: int, vocabulary: int) -> "Row":
+    def of(cls, decoding: Decoding, seed: int, vocabulary: int) -> "Row":
         """A row for checked settings; `seed` where the request brings none."""
-        top_k = sampling.top_k if 0 < sampling.top_k < vocabulary else 0
-        top_p = sampling.top_p if 0.0 < sampling.top_p < 1.0 else (1.0 if sampling.top_p >= 1.0 else 0.0)
-        own = seed if sampling.seed is None else sampling.seed
-        return cls(sampling.temperature, top_p, top_k, sampling.min_p, own & _MASK)
+        top_k = decoding.top_k if 0 < decoding.top_k < vocabulary else 0
+        top_p = decoding.top_p if 0.0 < decoding.top_p < 1.0 else (1.0 if decoding.top_p >= 1.0 else 0.0)
+        own = seed if decoding.seed is None else decoding.seed
+        return cls(decoding.temperature, top_p, top_k, decoding.min_p, own & _MASK)
 
     @property
     def greedy(self) -> bool:

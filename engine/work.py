@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from bus.messages.base import SequenceId
 from bus.messages.engine import Load
-from bus.messages.generation import Sampling
+from engine.decoding import Decoding
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,7 +19,7 @@ class Job:
     """On the monotonic clock."""
     max_tokens: int
     """What is left of the context at most."""
-    sampling: Sampling
+    decoding: Decoding
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
     logprobs: int | None = None

@@ -60,14 +60,17 @@ _SEED_STRIDE = 0x9E3779B97F4A7C15
 
 
 class Sampling(Value, frozen=True):
-    """How the next token is chosen. The defaults change nothing; temperature 0 is greedy."""
+    """How the next token is chosen, as far as the request says; temperature 0 is greedy.
 
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
+    None: as the model's makers mean it (its generation_config.json), and plainly where they say nothing.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
     """0: all of the vocabulary. Larger than the vocabulary: the same."""
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
+    min_p: float | None = None
+    repetition_penalty: float | None = None
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     logit_bias: dict[int, float] = {}

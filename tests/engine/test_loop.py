@@ -272,7 +272,7 @@ def test_a_fault_in_one_sequences_text_ends_that_sequence_alone(loaded: Loaded) 
             return ""
 
     def some_break(job: Job, model: Loaded) -> Sequence:
-        if job.sampling.seed == 1:
+        if job.decoding.seed == 1:
             return Sequence(job, frozenset(), Broken(), Reply(None, None), model.speller)
         return sequence_of(job, model)
 
@@ -294,7 +294,7 @@ def test_a_fault_in_one_sequences_penalties_ends_that_sequence_alone(
     def fail(tokens: mx.array, logits: mx.array) -> mx.array:
         raise ValueError("broken")
 
-    monkeypatch.setattr(Guard, "of", lambda job, vocabulary: Guard(fail) if job.sampling.seed == 1 else None)
+    monkeypatch.setattr(Guard, "of", lambda job, vocabulary: Guard(fail) if job.decoding.seed == 1 else None)
     broken = harness.submit(WORDS, Sampling(temperature=0.0, seed=1))
     healthy = harness.submit(WORDS)
     harness.finish(broken, healthy)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bus.messages.generation import Sampling
+from engine.decoding import Decoding
 from engine.penalties import Penalties
 from engine.sampling import BatchSampler, Row, draw
 
@@ -26,7 +26,7 @@ def sample(rows: Sequence[Row], logprobs: Sequence[Sequence[float]]) -> list[int
     return [int(token) for token in tokens]
 
 
-def frequencies(sampling: Sampling, draws: int = 4000) -> list[float]:
+def frequencies(sampling: Decoding, draws: int = 4000) -> list[float]:
     """How often each of five tokens is chosen."""
     rows = [Row.of(sampling, seed, len(PROBABILITIES)) for seed in range(draws)]
     counted = Counter(sample(rows, [LOGPROBS] * draws))
@@ -43,20 +43,20 @@ def test_a_temperature_next_to_zero_takes_the_most_likely_token_too(temperature:
 
 
 def test_a_very_high_temperature_makes_all_tokens_alike() -> None:
-    assert frequencies(Sampling(temperature=1e30)) == pytest.approx([0.2] * 5, abs=0.03)
+    assert frequencies(Decoding(temperature=1e30)) == pytest.approx([0.2] * 5, abs=0.03)
 
 
 def test_temperature_one_draws_from_the_models_own_distribution() -> None:
-    assert frequencies(Sampling()) == pytest.approx(PROBABILITIES, abs=0.03)
+    assert frequencies(Decoding()) == pytest.approx(PROBABILITIES, abs=0.03)
 
 
 def test_a_low_temperature_sharpens_and_a_high_one_flattens() -> None:
     squares = [probability**2 for probability in PROBABILITIES]
     roots = [probability**0.5 for probability in PROBABILITIES]
-    assert frequencies(Sampling(temperature=0.5)) == pytest.approx(
+    assert frequencies(Decoding(temperature=0.5)) == pytest.approx(
         [each / sum(squares) for each in squares], abs=0.03
     )
-    assert frequencies(Sampling(temperature=2.0)) == pytest.approx(
+    assert frequencies(Decoding(temperature=2.0)) == pytest.approx(
         [each / sum(roots) for each in roots], abs=0.03
     )
 
@@ -64,27 +64,27 @@ def test_a_low_temperature_sharpens_and_a_high_one_flattens() -> None:
 @pytest.mark.parametrize(
     ("sampling", "kept"),
     [
-        (Sampling(top_k=1), 1),
-        (Sampling(top_k=3), 3),
-        (Sampling(top_k=5), 5),
-        (Sampling(top_k=1 << 40), 5),
-        (Sampling(top_p=0.6), 2),
-        (Sampling(top_p=0.84), 3),
-        (Sampling(top_p=0.0), 1),
-        (Sampling(min_p=0.3), 3),
-        (Sampling(min_p=1.0), 1),
-        (Sampling(top_k=4, top_p=0.8, min_p=0.1), 3),
-        (Sampling(top_k=2, top_p=0.99, min_p=0.01), 2),
+        (Decoding(top_k=1), 1),
+        (Decoding(top_k=3), 3),
+        (Decoding(top_k=5), 5),
+        (Decoding(top_k=1 << 40), 5),
+        (Decoding(top_p=0.6), 2),
+        (Decoding(top_p=0.84), 3),
+        (Decoding(top_p=0.0), 1),
+        (Decoding(min_p=0.3), 3),
+        (Decoding(min_p=1.0), 1),
+        (Decoding(top_k=4, top_p=0.8, min_p=0.1), 3),
+        (Decoding(top_k=2, top_p=0.99, min_p=0.01), 2),
     ],
 )
-def test_filters_leave_the_most_likely_tokens_in_their_proportions(sampling: Sampling, kept: int) -> None:
+def test_filters_leave_the_most_likely_tokens_in_their_proportions(sampling: Decoding, kept: int) -> None:
     mass = sum(PROBABILITIES[:kept])
     expected = [probability / mass for probability in PROBABILITIES[:kept]]
     assert frequencies(sampling) == pytest.approx(expected + [0.0] * (5 - kept), abs=0.035)
 
 
 def test_filters_look_at_the_distribution_before_temperature() -> None:
-    assert frequencies(Sampling(temperature=2.0, top_p=0.6))[2:] == [0.0, 0.0, 0.0]
+    assert frequencies(Decoding(temperature=2.0, top_p=0.6))[2:] == [0.0, 0.0, 0.0]
 
 
 def test_rows_of_a_batch_each_keep_to_their_own_settings() -> None:
@@ -104,15 +104,15 @@ def test_rows_of_a_batch_each_keep_to_their_own_settings() -> None:
 @given(
     st.integers(0, (1 << 64) - 1),
     st.integers(0, 6),
-    st.sampled_from([Sampling(), Sampling(top_p=0.7), Sampling(top_k=3, temperature=0.8)]),
+    st.sampled_from([Decoding(), Decoding(top_p=0.7), Decoding(top_k=3, temperature=0.8)]),
 )
 def test_a_seed_gives_the_same_tokens_whatever_else_is_in_the_batch(
-    seed: int, place: int, sampling: Sampling
+    seed: int, place: int, sampling: Decoding
 ) -> None:
     alone = Row.of(sampling, seed, 5)
     expected = [sample([alone], [LOGPROBS])[0] for _ in range(8)]
     mine = Row.of(sampling, seed, 5)
-    others = [Row.of(Sampling(top_k=2, temperature=1.5), other, 5) for other in range(6)]
+    others = [Row.of(Decoding(top_k=2, temperature=1.5), other, 5) for other in range(6)]
     rows = [*others[:place], mine, *others[place:]]
     assert [sample(rows, [LOGPROBS] * 7)[place] for _ in range(8)] == expected
 
@@ -138,7 +138,7 @@ def test_a_batch_of_the_wrong_size_is_an_error_and_not_a_wrong_answer() -> None:
 
 
 def penalised(
-    sampling: Sampling, prompt: list[int], generated: list[int], logits: list[float]
+    sampling: Decoding, prompt: list[int], generated: list[int], logits: list[float]
 ) -> list[float]:
     """Logits after a sequence's penalties, step by step as the generator calls them."""
     penalties = Penalties(sampling, prompt, len(logits))
@@ -149,18 +149,18 @@ def penalised(
 
 
 def test_presence_and_frequency_count_generated_tokens_only() -> None:
-    sampling = Sampling(presence_penalty=1.0, frequency_penalty=0.25)
+    sampling = Decoding(presence_penalty=1.0, frequency_penalty=0.25)
     assert penalised(sampling, [0, 0], [1, 2, 1], [0.0, 0.0, 0.0, 0.0]) == [0.0, -1.5, -1.25, 0.0]
 
 
 def test_the_repetition_penalty_counts_the_prompt_too_and_minds_the_sign() -> None:
-    sampling = Sampling(repetition_penalty=2.0)
+    sampling = Decoding(repetition_penalty=2.0)
     assert penalised(sampling, [0], [1], [4.0, -4.0, 4.0]) == [2.0, -8.0, 4.0]
 
 
 def test_a_bias_is_added() -> None:
-    assert penalised(Sampling(logit_bias={1: -100.0, 2: 5.0}), [0], [], [1.0, 1.0, 1.0]) == [1.0, -99.0, 6.0]
+    assert penalised(Decoding(logit_bias={1: -100.0, 2: 5.0}), [0], [], [1.0, 1.0, 1.0]) == [1.0, -99.0, 6.0]
 
 
 def test_default_settings_want_no_penalties() -> None:
-    assert not Penalties.wanted(Sampling())
+    assert not Penalties.wanted(Decoding())
