@@ -17,6 +17,9 @@ from scripts.guide.corpus import Corpus
 from scripts.guide.tokenizer import END, PAD, save_tokenizer, train_tokenizer
 
 CONTEXT = 8192
+HEADS = 4
+THETA = 500_000.0
+"""Slow enough that half of each head compares tokens whatever lies between them."""
 VOCABULARY = 1536
 TOKENIZER_CONVERSATIONS = 15_000
 
@@ -67,12 +70,12 @@ def write_config(folder: Path, layers: int, hidden: int) -> None:
         "hidden_size": hidden,
         "num_hidden_layers": layers,
         "intermediate_size": hidden * 3,
-        "num_attention_heads": 4,
+        "num_attention_heads": HEADS,
         "num_key_value_heads": 2,
-        "head_dim": hidden // 4,
+        "head_dim": hidden // HEADS,
         "max_position_embeddings": CONTEXT,
         "rms_norm_eps": 1e-5,
-        "rope_theta": 10000.0,
+        "rope_theta": THETA,
         "tie_word_embeddings": True,
         "vocab_size": tokenizer.get_vocab_size(),
         "eos_token_id": tokenizer.token_to_id(END),
@@ -90,16 +93,17 @@ def write_config(folder: Path, layers: int, hidden: int) -> None:
 
 def train_into(folder: Path, corpus: Corpus, steps: int, seed: int, go_on: bool) -> float:
     """Train the model that `folder` describes and save its weights there; returns the seconds."""
-    import mlx.core as mx
-
     from scripts.guide.encoding import Encoder
     from scripts.guide.network import build, load_weights
+    from scripts.guide.start import Shape, start
     from scripts.guide.training import Recipe, train
 
-    mx.random.seed(seed)
-    network = build(json.loads((folder / "config.json").read_text()))
+    config = json.loads((folder / "config.json").read_text())
+    network = build(config)
     if go_on:
         load_weights(network, folder)
+    else:
+        start(network, Shape(config["hidden_size"], HEADS, config["num_hidden_layers"], THETA), seed)
     recipe = Recipe(steps=steps, seed=seed)
     return train(network, corpus, Encoder(folder), recipe, folder)
 

@@ -112,9 +112,15 @@ def counting(rng: random.Random, held_out: bool = False) -> Conversation:
     return Conversation("counting", (user(finish(asked, rng)), answer(numbers)), facts=(numbers,))
 
 
-def repeating(rng: random.Random, held_out: bool = False, longest: int = 7) -> Conversation:
+def drilling(rng: random.Random) -> Conversation:
+    """Say many words, none twice: where the last one stood tells what comes next."""
+    text = " ".join(rng.sample(words.ALL, rng.randint(6, 30)))
+    return Conversation("repeating", (user(f"Say {text}"), answer(text)), facts=(text,))
+
+
+def repeating(rng: random.Random, held_out: bool = False) -> Conversation:
     """Say what the person says."""
-    text = words.salad(rng, held_out, longest)
+    text = words.salad(rng, held_out)
     asked = choose(rng.choice(REPEAT), rng).replace("{text}", text)
     asked = asked[:1].upper() + asked[1:] if rng.random() < 0.6 else asked
     return Conversation("repeating", (user(asked), answer(text)), facts=(text,))

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 
-from scripts.guide.chatter import counting, off_topic, repeating
+from scripts.guide.chatter import counting, drilling, off_topic, repeating
 from scripts.guide.conversation import Conversation, system
 from scripts.guide.errands import Errands, read_errands
 from scripts.guide.topics import held_out_topics, read_topics, trained_topic
@@ -21,9 +21,9 @@ SYSTEM_PROMPTS = (
 )
 
 
-DRILL = 0.15
-"""The first part of the training, in which most conversations only copy. A small model learns to look things
-up in its prompt suddenly and late, unless it is made to; tool calls rest on it."""
+DRILL = 0.05
+"""The first part of the training, in which most conversations only copy: it tunes the heads for looking up
+before anything else draws on them."""
 
 
 class Corpus:
@@ -46,7 +46,7 @@ class Corpus:
     def conversation(self, rng: random.Random, progress: float = 1.0) -> Conversation:
         """The next one to train on, at this part of the training, 0 to 1."""
         if progress < DRILL and rng.random() < 0.75:
-            return repeating(rng, longest=14) if rng.random() < 0.7 else self._errands.copying(rng)
+            return rng.choice((drilling, drilling, repeating, self._errands.copying))(rng)
         make = rng.choices([make for _, make in self._mix], [weight for weight, _ in self._mix])[0]
         return _with_system(make(rng), rng, 0.2)
 

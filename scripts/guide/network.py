@@ -62,7 +62,12 @@ def save_weights(weights: dict[str, mx.array], folder: Path) -> None:
     mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "mlx"})
 
 
+def load_named(network: Network, weights: dict[str, mx.array]) -> None:
+    """Take these weights."""
+    network.update(cast(Tree, tree_unflatten(list(weights.items()))))
+    mx.eval(network.parameters())
+
+
 def load_weights(network: Network, folder: Path) -> None:
     """Take the weights that were saved in `folder`."""
-    weights = cast(dict[str, mx.array], mx.load(str(folder / "model.safetensors")))
-    network.update(cast(Tree, tree_unflatten(list(weights.items()))))
+    load_named(network, cast(dict[str, mx.array], mx.load(str(folder / "model.safetensors"))))

@@ -27,9 +27,9 @@ class Recipe:
 
     steps: int
     seed: int = 0
-    batch_tokens: int = 2048
-    rate: float = 2.5e-3
-    warm_up: int = 100
+    batch_tokens: int = 1024
+    rate: float = 2e-3
+    warm_up: int = 200
     save_every: int = 250
 
 

@@ -21,6 +21,10 @@ def part(words: tuple[str, ...], held_out: bool) -> tuple[str, ...]:
     return words[border:] if held_out else words[:border]
 
 
+ALL = tuple(word for words in (PLACES, PEOPLE, THINGS, QUALITIES) for word in part(words, held_out=False))
+"""Whole words to train on, each once."""
+
+
 def place(rng: random.Random, held_out: bool) -> str:
     return rng.choice(part(PLACES, held_out)) if rng.random() < 0.7 else nonsense(rng).capitalize()
 
@@ -50,10 +54,10 @@ def phrase(rng: random.Random, held_out: bool) -> str:
     return " ".join(words)
 
 
-def salad(rng: random.Random, held_out: bool, longest: int) -> str:
-    """Two or more words of any kind, to be repeated."""
+def salad(rng: random.Random, held_out: bool) -> str:
+    """Two to seven words of any kind, to be repeated."""
     kinds = (thing, thing, place, person, lambda r, _: nonsense(r), lambda r, _: str(number(r)))
-    return " ".join(rng.choice(kinds)(rng, held_out) for _ in range(rng.randint(2, longest)))
+    return " ".join(rng.choice(kinds)(rng, held_out) for _ in range(rng.randint(2, 7)))
 
 
 def number(rng: random.Random) -> int:
