@@ -8,7 +8,7 @@ import logging
 import sys
 from collections.abc import Callable, Generator
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pykka
 
@@ -50,7 +50,7 @@ class Future(pykka.ThreadingFuture[T]):
                 return
         callback()
 
-    def __await__(self) -> Generator[Any, None, T]:
+    def __await__(self) -> Generator[None, None, T]:
         """Wait without blocking the loop; pykka's own blocks it."""
         if (
             self._get_hook is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pykka
 
@@ -21,7 +21,7 @@ class Hooks:
     actor_urn: str
     actor_inbox: Mailbox
     actor_stopped: threading.Event
-    _actor_ref: pykka.ActorRef[Any]
+    _actor_ref: pykka.ActorRef[pykka.Actor]
 
     def on_start(self) -> object: ...
 

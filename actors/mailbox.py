@@ -6,7 +6,6 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 from pykka import ActorDeadError
 from pykka._envelope import Envelope
@@ -14,7 +13,7 @@ from pykka._envelope import Envelope
 from actors.lifecycle import Kill, Killed
 from actors.loop import call_on, is_running_here
 
-Letter = Envelope[Any]
+Letter = Envelope[object]
 
 
 class MailboxFull(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Generic, Literal, TypeAlias, TypeVar, cast, overload
 
 import pykka
 from pykka._envelope import Envelope
@@ -33,7 +33,7 @@ class WouldBlockLoop(RuntimeError):
     """A blocking wait on a thread that runs an event loop."""
 
 
-class Ref(pykka.ActorRef[Any], Generic[M]):
+class Ref(pykka.ActorRef[pykka.Actor], Generic[M]):
     """A reference to an actor that understands messages of type `M`.
 
     It stays with one life of an actor: a supervisor that restarts it has a new one (see `Directory`).

@@ -16,7 +16,7 @@ from actors.mailbox import LoopMailbox, MailboxFull, ThreadMailbox
 from tests.actors.probe import DEADLINE_S, soon
 
 
-def letter(text: str) -> Envelope[str]:
+def letter(text: str) -> Envelope[object]:
     return Envelope(text)
 
 
@@ -59,15 +59,16 @@ def test_a_closed_box_refuses_and_hands_out_what_was_in_it() -> None:
 @given(st.lists(st.integers(0, 3), max_size=40), st.integers(1, 4))
 def test_every_letter_is_read_refused_or_handed_out_at_the_close(actions: list[int], bound: int) -> None:
     box = ThreadMailbox(bound, owner="Echo")
-    refused, read = [], []
+    refused: list[str] = []
+    read: list[str] = []
     for number, action in enumerate(actions):
         try:
             box.put(letter(str(number)))
         except MailboxFull:
             refused.append(str(number))
         if action == 0:
-            read.append(box.get().message)
-    left = [each.message for each in box.close()]
+            read.append(str(box.get().message))
+    left = [str(each.message) for each in box.close()]
     assert sorted(refused + read + left, key=int) == [str(number) for number in range(len(actions))]
     assert read + left == sorted(read + left, key=int)
 
@@ -75,7 +76,7 @@ def test_every_letter_is_read_refused_or_handed_out_at_the_close(actions: list[i
 def test_a_reader_sleeps_until_there_is_a_letter() -> None:
     box = ThreadMailbox(bound=2, owner="Echo")
     read: list[str] = []
-    reader = threading.Thread(target=lambda: read.append(box.get().message))
+    reader = threading.Thread(target=lambda: read.append(str(box.get().message)))
     reader.start()
     box.put(letter("a"))
     reader.join(DEADLINE_S)

@@ -12,7 +12,7 @@ import pykka
 
 from actors.directory import Directory, Name
 from actors.reference import Ref
-from actors.restarts import Intensity, Restart
+from actors.restarts import Intensity, Restart, Strategy
 from actors.supervision import AnyChild, Child, Supervising, Supervisor
 from tests.actors.probe import Diary, ProbeMessage, ProbeRef, Start, soon
 
@@ -104,3 +104,14 @@ class Troop:
         ref.ended.when_done(lambda: self.order.append(f"{name} ends"))
         self._loop.call_soon_threadsafe(self._lives[name].put_nowait, ref)
         return ref
+
+
+def start_three(troop: Troop, strategy: Strategy = Strategy.ONE_FOR_ONE) -> CaptainRef:
+    children = (troop.child(name) for name in (A, B, C))
+    return Captain.start(*children, strategy=strategy, intensity=QUICK, directory=troop.directory)
+
+
+async def caught_up(captain: CaptainRef) -> None:
+    """Wait until it has handled what it was told before, and what it told itself when it handled that."""
+    for _ in range(2):
+        assert await captain.request(Dismiss("nobody")) is False
