@@ -1,7 +1,6 @@
 """The Request actor: one API request, from accept to exactly one terminal event."""
 
 import logging
-import random
 import time
 from collections.abc import Callable
 
@@ -61,7 +60,6 @@ class Request(LoopActor[RequestMessage]):
         self._reason = "looking for an instance"
         self._started_at = time.time()
         self._losses = self._looks = 0
-        self._random = random.Random()
 
     async def on_start(self) -> None:
         """Look for an instance."""
@@ -187,17 +185,17 @@ class Request(LoopActor[RequestMessage]):
             return
         if is_passing(refusal.code) and not self._tally.shown:
             self._losses += 1
-            delay_s = REQUEST_RETRIES.delay_s(self._losses, self._random)
-            if delay_s is not None:
-                self._begin_again(refusal.message, delay_s)
+            wait_s = REQUEST_RETRIES.wait_s(self._losses)
+            if wait_s is not None:
+                self._begin_again(refusal.message, wait_s)
                 return
         self._fail(refusal)
 
-    def _begin_again(self, reason: str, delay_s: float) -> None:
+    def _begin_again(self, reason: str, wait_s: float) -> None:
         self._tally = Tally(self._order)
         self._instance = None
         self._wait(reason)
-        self.tell_later(delay_s, Route())
+        self.tell_later(wait_s, Route())
 
     def _fail(self, refusal: Refusal) -> None:
         self._outlet.put(Failed(refusal=refusal))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
+
+from bus.backoff import Backoff
 
 T = TypeVar("T")
 
@@ -41,18 +43,12 @@ class TooManyRestarts(Exception):
 class Intensity:
     """How many restarts within how many seconds are borne; the next is one too many.
 
-    The wait before a restart doubles with each in the period: a child that fails at once does not spin.
+    The wait before a restart grows with each in the period: a child that fails at once does not spin.
     """
 
     restarts: int = 3
     period_s: float = 5.0
-    first_delay_s: float = 0.1
-    max_delay_s: float = 5.0
-
-    def delay_s(self, recent: int) -> float:
-        """How long to wait before the `recent`th restart within the period, counted from 1."""
-        doublings = min(max(0, recent - 1), 30)
-        return min(self.first_delay_s * 2.0**doublings, self.max_delay_s)
+    backoff: Backoff = field(default_factory=lambda: Backoff(first_s=0.1, longest_s=5.0))
 
 
 @dataclass(frozen=True, slots=True)

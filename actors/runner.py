@@ -1,7 +1,6 @@
 """The Runner actor: owns one engine process, from its start through its phases to its end."""
 
 import logging
-import random
 import time
 from dataclasses import dataclass, field
 
@@ -80,7 +79,6 @@ class Runner(LoopActor[RunnerMessage]):
         self._roster = Roster(settings.max_sequences)
         self._link: EngineLink | None = None
         self._launches = 0
-        self._random = random.Random()
 
     async def on_start(self) -> None:
         """Start the first engine process."""
@@ -186,15 +184,15 @@ class Runner(LoopActor[RunnerMessage]):
         state = self._state
         state.failures = 1 if state.held_for_s() > STEADY_S else state.failures + 1
         state.beat = IDLE
-        delay_s = ENGINE_RESTARTS.delay_s(state.failures, self._random)
-        if delay_s is None:
+        wait_s = ENGINE_RESTARTS.wait_s(state.failures)
+        if wait_s is None:
             reason = f"{how}; it was started {state.failures} times: see the log for why it ends"
             self._enter(PhaseChange(phase=Phase.FAILED, reason=reason))
             self._refuse_all(RefusalCode.ENGINE_FAILED, reason)
         else:
             logger.warning("instance %s of %s: %s", self._instance.id, self._instance.model, how)
             self._enter(PhaseChange(phase=Phase.WAITING, reason=f"{how}; starting it again"))
-            self.tell_later(delay_s, Launch())
+            self.tell_later(wait_s, Launch())
 
     def _check(self) -> None:
         self.tell_later(CHECK_S, Tick())

@@ -190,7 +190,7 @@ class Supervisor(ThreadActor[Supervising | M]):
             self._history = self._history.with_restart(time.monotonic(), self._intensity)
         except TooManyRestarts as too_many:
             raise TooManyRestarts(f"{child.name}: {too_many}") from cause
-        return self._intensity.delay_s(len(self._history.times_s))
+        return self._intensity.backoff.wait_s(len(self._history.times_s))
 
     def _stop_dependants(self, child: AnyChild) -> None:
         """Stop those that end with it, to be started again after it."""

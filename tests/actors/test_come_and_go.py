@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from actors.lifecycle import Killed
 from actors.restarts import Strategy
+from bus.backoff import Backoff
 from tests.actors.probe import (
     Listener,
     ended,
@@ -29,7 +30,7 @@ from tests.actors.troop import (
 
 pytestmark = on_both_seats
 
-PATIENT = replace(QUICK, first_delay_s=3600.0, max_delay_s=3600.0)
+PATIENT = replace(QUICK, backoff=Backoff(first_s=3600.0, longest_s=3600.0))
 """Waits so long before a restart that a test sees none."""
 
 SUPERVISION = "actors.supervision"

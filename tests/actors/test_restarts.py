@@ -28,12 +28,6 @@ def test_rest_for_one_affects_those_after_it_too() -> None:
     assert list(affected("abcd", "b", Strategy.REST_FOR_ONE)) == ["b", "c", "d"]
 
 
-def test_the_wait_doubles_up_to_a_limit() -> None:
-    intensity = Intensity(first_delay_s=0.1, max_delay_s=1.0)
-    assert [intensity.delay_s(n) for n in range(1, 7)] == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.0, 1.0])
-    assert intensity.delay_s(10**6) == 1.0
-
-
 def test_one_restart_above_the_limit_is_too_many() -> None:
     intensity = Intensity(restarts=3, period_s=5.0)
     history = History()

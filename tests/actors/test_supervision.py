@@ -13,6 +13,7 @@ from actors.future import Future
 from actors.lifecycle import Killed, Terminated
 from actors.restarts import Restart, Strategy, TooManyRestarts
 from actors.supervision import Child, Supervisor
+from bus.backoff import Backoff
 from tests.actors.probe import (
     Diary,
     Listener,
@@ -41,7 +42,7 @@ from tests.actors.troop import (
 
 pytestmark = on_both_seats
 
-PATIENT = replace(QUICK, first_delay_s=3600.0, max_delay_s=3600.0)
+PATIENT = replace(QUICK, backoff=Backoff(first_s=3600.0, longest_s=3600.0))
 """Waits so long before a restart that a test sees none."""
 
 SUPERVISION = "actors.supervision"

@@ -14,13 +14,14 @@ from actors.directory import Directory, Name
 from actors.reference import Ref
 from actors.restarts import Intensity, Restart, Strategy
 from actors.supervision import AnyChild, Child, Supervising, Supervisor
+from bus.backoff import Backoff
 from tests.actors.probe import Diary, ProbeMessage, ProbeRef, Start, soon
 
 A: Name[ProbeMessage] = Name("a")
 B: Name[ProbeMessage] = Name("b")
 C: Name[ProbeMessage] = Name("c")
 
-QUICK = Intensity(restarts=3, period_s=3600.0, first_delay_s=0.0)
+QUICK = Intensity(restarts=3, period_s=3600.0, backoff=Backoff(0.0, 0.0))
 """Restarts at once, three times in all."""
 
 
