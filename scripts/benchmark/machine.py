@@ -2,6 +2,7 @@
 
 import os
 import platform
+import time
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -10,6 +11,8 @@ from exo_actors import __version__
 from host import commands
 from host.blas import SONAMES
 
+JITTER_S = 2.0
+"""How long the machine is watched for what else goes on."""
 PACKAGES = ("mlx", "mlx-lm", "pyzmq", "aiohttp", "msgspec")
 
 
@@ -26,6 +29,8 @@ class Machine:
     """Where the system's OpenBLAS is; empty: there is none."""
     load: float
     """Processes that wanted a core in the last minute, on average, when the benchmark began."""
+    jitter_ms: float
+    """The longest that a process which only looked at the clock was kept from it: no gap is known better."""
 
 
 def look() -> Machine:
@@ -38,14 +43,26 @@ def look() -> Machine:
         versions={"exo_actors": __version__} | {name: metadata.version(name) for name in PACKAGES},
         blas=system_openblas(),
         load=os.getloadavg()[0],
+        jitter_ms=1000 * jitter(),
     )
+
+
+def jitter(for_s: float = JITTER_S) -> float:
+    """The longest time in seconds that this process was kept from a processor, which it wants all along."""
+    worst_s = 0.0
+    last_s = start_s = time.monotonic()
+    while last_s < start_s + for_s:
+        now_s = time.monotonic()
+        worst_s = max(worst_s, now_s - last_s)
+        last_s = now_s
+    return worst_s
 
 
 def describe(machine: Machine) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
     return (
         f"{machine.processor}, {machine.cores} cores, {machine.system}\n"
-        f"load {machine.load:.1f} when this began\n"
+        f"when this began: load {machine.load:.1f}, a process was kept waiting for up to {machine.jitter_ms:.0f} ms\n"
         f"Python {machine.python}, {versions}\n"
         f"BLAS: {machine.blas or 'the one that MLX brings'}"
     )

@@ -11,7 +11,7 @@ MET = {True: "yes", False: "NO", None: ""}
 def render(section: Section) -> str:
     """A section's title, its table and its remarks."""
     peer = section.peers[0] if section.peers else ""
-    head = ["", "unit", section.ours, *section.peers, "ratio", "lowest to highest", "target", "met"]
+    head = ["", "unit", section.ours, "range", *section.peers, "ratio", "range", "target", "met"]
     rows = [_row(measure, section, peer) for measure in section.measures]
     body = lines([head, *rows])
     return "\n".join([f"### {section.title}", "", *body, *("\n" + remark for remark in section.remarks), ""])
@@ -22,12 +22,19 @@ def _row(measure: Measure, section: Section, peer: str) -> list[str]:
     return [
         measure.name,
         measure.unit,
-        *(number(measure.figure(name)) for name in (section.ours, *section.peers)),
+        number(measure.figure(section.ours)),
+        span(measure.figures.get(section.ours, [])),
+        *(number(measure.figure(name)) for name in section.peers),
         f"{number(median(found))}x" if found else "",
-        f"{number(min(found))} to {number(max(found))}" if len(found) > 1 else "",
+        span(found),
         str(measure.target or ""),
         MET[measure.is_met(section.ours, peer)],
     ]
+
+
+def span(values: Sequence[float]) -> str:
+    """From the lowest round to the highest; empty for a single one."""
+    return f"{number(min(values))} to {number(max(values))}" if len(values) > 1 else ""
 
 
 def number(value: float) -> str:

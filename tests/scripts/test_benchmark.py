@@ -236,12 +236,13 @@ def test_a_section_becomes_a_table() -> None:
 
     title, _, head, rule, row, *_, remark, end = text.split("\n")
     assert title == "### Title"
-    assert [cell.strip() for cell in head.split("|")[1:-1]][:5] == ["", "unit", "ours", "peer", "other"]
+    assert [cell.strip() for cell in head.split("|")[1:-1]][2:6] == ["ours", "range", "peer", "other"]
     assert set(rule) == {"|", "-", " "}
     assert [cell.strip() for cell in row.split("|")[1:-1]] == [
         "speed",
         "tokens/s",
         "100",
+        "30.0 to 200",
         "100",
         "",
         "2.00x",
@@ -279,6 +280,7 @@ def test_the_machine_is_described_with_its_versions() -> None:
     assert found.cores >= 1
     assert f"mlx {found.versions['mlx']}" in text
     assert found.processor in text
+    assert found.jitter_ms > 0
 
 
 def test_an_unknown_scenario_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
