@@ -62,7 +62,7 @@ def describe(machine: Machine) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
     return (
         f"{machine.processor}, {machine.cores} cores, {machine.system}\n"
-        f"when this began: load {machine.load:.1f}, a process was kept waiting for up to {machine.jitter_ms:.0f} ms\n"
+        f"load {machine.load:.1f}; a process was kept waiting for up to {machine.jitter_ms:.0f} ms\n"
         f"Python {machine.python}, {versions}\n"
         f"BLAS: {machine.blas or 'the one that MLX brings'}"
     )
