@@ -20,10 +20,12 @@ class Limits:
     this is far more than a peer that lives ever needs; one that is stuck costs about 10 MB."""
     facts: int = 1_000
     """The same for each subscriber: what is dropped is mended."""
-    heartbeat_ms: int = 500
-    silence_ms: int = 2_000
-    """A peer that answers no heartbeat for so long is disconnected. Heartbeats are answered by ZeroMQ's own
-    thread: they show that host and process are there, and not that the process gets anywhere."""
+    heartbeat_ms: int = 1_000
+    silence_ms: int = 5_000
+    """A peer that answers no heartbeat for so long is disconnected; one that died is, at once. Heartbeats are
+    answered by ZeroMQ's own thread: they show that host and process are there, not that the process gets
+    anywhere. They queue behind messages, so that a peer which reads nothing falls silent too when its queue
+    is full."""
     reconnect_ms: int = 20
     reconnect_at_most_ms: int = 1_000
     handshake_ms: int = 5_000

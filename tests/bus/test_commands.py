@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from contextlib import suppress
 
 import msgpack
 import pytest
@@ -9,6 +10,7 @@ import zmq
 
 from bus.bus import Bus, new_identity
 from bus.codec import encode
+from bus.commands import Peer
 from bus.counts import Count
 from bus.dealer import Dealer
 from bus.errors import CommandTimeout, QueueFull, Refused, TooLarge
@@ -114,8 +116,16 @@ async def test_a_command_that_nobody_waits_for_any_more_leaves_nothing_behind(bu
 # -- too much --------------------------------------------------------------------------------------
 
 
+async def insist(peer: Peer, body: Body) -> None:
+    """Command it again and again: the kernel may take some more for it, until it is full too."""
+    while True:
+        with suppress(CommandTimeout):
+            await peer.command(body, 0.01)
+
+
 async def test_a_peer_that_does_not_read_is_told_from_one_that_is_gone() -> None:
-    bus = await Bus.open(NodeId("n-1"), limits=Limits(commands=2))
+    # It cannot answer heartbeats either, and would be gone before long.
+    bus = await Bus.open(NodeId("n-1"), limits=Limits(commands=2, silence_ms=3_600_000))
     node = Remembers()
     identity = new_identity()
     peer = expect(bus, identity, node)
@@ -127,12 +137,10 @@ async def test_a_peer_that_does_not_read_is_told_from_one_that_is_gone() -> None
         while peer.notify(large):
             pass
         with pytest.raises(QueueFull, match="engine 1 does not keep up: Load not sent"):
-            await peer.command(large, DEADLINE_S)
+            await insist(peer, large)
         assert peer.present
-        assert bus.counts[Count.UNSENT] == 2
-
-        waiting = asyncio.ensure_future(received(stuck))
-        assert msgpack.unpackb((await waiting)[0])["type"] == "Notice"
+        assert bus.counts[Count.UNSENT] >= 2
+        assert msgpack.unpackb((await received(stuck))[0])["type"] == "Notice"
     await bus.close()
 
 
