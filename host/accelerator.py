@@ -4,7 +4,7 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-from bus.messages.facts import Accelerator
+from bus.messages.facts import Accelerator, AcceleratorKind
 from host import blas, commands
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -20,13 +20,15 @@ def read() -> Accelerator:
         case "Linux", _:
             return _linux()
         case system, machine:
-            return Accelerator(kind="cpu", name=machine, note=f"MLX has no GPU support on {system} {machine}")
+            return Accelerator(
+                kind=AcceleratorKind.CPU, name=machine, note=f"MLX has no GPU support on {system} {machine}"
+            )
 
 
 def _metal() -> Accelerator:
     chip = commands.output("sysctl", "-n", "machdep.cpu.brand_string") or "Apple silicon"
     limit = parse_wired_limit(commands.output("sysctl", "-n", "iogpu.wired_limit_mb") or "")
-    return Accelerator(kind="metal", name=chip.strip(), memory_bytes=limit)
+    return Accelerator(kind=AcceleratorKind.METAL, name=chip.strip(), memory_bytes=limit)
 
 
 def _linux() -> Accelerator:
@@ -35,7 +37,7 @@ def _linux() -> Accelerator:
     )
     if gpus and _has_cuda_build():
         return gpus[0]
-    return Accelerator(kind="cpu", name=_cpu_name(), note=USE_CUDA if gpus else blas.advice())
+    return Accelerator(kind=AcceleratorKind.CPU, name=_cpu_name(), note=USE_CUDA if gpus else blas.advice())
 
 
 def _has_cuda_build() -> bool:
@@ -68,7 +70,7 @@ def parse_nvidia_smi(text: str) -> list[Accelerator]:
         name, comma, size = (part.strip() for part in line.rpartition(","))
         if comma and name:
             memory_bytes = int(size) * 2**20 if size.isdigit() else None
-            gpus.append(Accelerator(kind="cuda", name=name, memory_bytes=memory_bytes))
+            gpus.append(Accelerator(kind=AcceleratorKind.CUDA, name=name, memory_bytes=memory_bytes))
     return gpus
 
 

@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 from bus.messages.base import InstanceId, Message, ModelId, NodeId, RequestId, Value
 from bus.messages.engine import Phase
+from bus.messages.placement import Interconnect, Sharding
 
 
 class Pressure(StrEnum):
@@ -28,11 +29,18 @@ class Memory(Value, frozen=True):
     """Why the pressure is not known, where it is not."""
 
 
-class Accelerator(Value, frozen=True):
-    """What MLX computes on."""
+class AcceleratorKind(StrEnum):
+    """What MLX can compute on."""
 
-    kind: str
-    """`metal`, `cuda` or `cpu`."""
+    METAL = "metal"
+    CUDA = "cuda"
+    CPU = "cpu"
+
+
+class Accelerator(Value, frozen=True):
+    """What MLX computes on here."""
+
+    kind: AcceleratorKind
     name: str
     memory_bytes: int | None = None
     """Memory of its own, or the most of the shared memory that it may use."""
@@ -94,8 +102,8 @@ class InstanceFact(Message, frozen=True):
     since: float
     """When this phase began, seconds since 1970."""
     progress: float | None = None
-    sharding: str = "pipeline"
-    interconnect: str = "ring"
+    sharding: Sharding = Sharding.PIPELINE
+    interconnect: Interconnect = Interconnect.RING
     context: int | None = None
     restarts: int = 0
     running: int = 0

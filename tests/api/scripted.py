@@ -14,6 +14,7 @@ from bus.messages.base import InstanceId, ModelId, NodeId, RequestId
 from bus.messages.engine import Phase
 from bus.messages.facts import (
     Accelerator,
+    AcceleratorKind,
     Fact,
     InstanceFact,
     Memory,
@@ -251,7 +252,7 @@ def model_fact(name: str, node: NodeId = NODE, created_at: float = 1_795_220_000
 def node_fact() -> NodeFact:
     """A machine of 16 GB, half of it free."""
     memory = Memory(16_000_000_000, 8_000_000_000)
-    accelerator = Accelerator("cpu", "some processor")
+    accelerator = Accelerator(AcceleratorKind.CPU, "some processor")
     return NodeFact(NODE, "a", "1.0", "http://127.0.0.1:1", 1_795_220_000.0, memory, accelerator, 2)
 
 

@@ -18,6 +18,7 @@ from bus.messages.engine import (
 from bus.messages.envelope import Command, Notice, Passed, Reply
 from bus.messages.facts import (
     Accelerator,
+    AcceleratorKind,
     Fact,
     Head,
     InstanceFact,
@@ -48,6 +49,16 @@ from bus.messages.generation import (
     ToolCall,
     TopLogprob,
 )
+from bus.messages.placement import (
+    Declared,
+    Instance,
+    Interconnect,
+    NotServed,
+    Serving,
+    Sharding,
+    Want,
+    Withdrawn,
+)
 from bus.messages.request import Admitted, Chunk, Completed, Failed, Order, Usage, Waiting
 
 TOOL_CALL = ToolCall("call-1", "weather", '{"town": "Zürich"}')
@@ -74,7 +85,7 @@ NODE = NodeFact(
     url="http://127.0.0.1:52415",
     started_at=1e9,
     memory=Memory(2**34, 2**33, Pressure.WARNING, 0.25, "low"),
-    accelerator=Accelerator("cpu", "a CPU", 2**34, "install OpenBLAS"),
+    accelerator=Accelerator(AcceleratorKind.CPU, "a CPU", 2**34, "install OpenBLAS"),
     cpu_count=8,
     cpu_load=0.5,
     facts_endpoint="tcp://127.0.0.1:1",
@@ -102,8 +113,8 @@ INSTANCE = InstanceFact(
     reason="layer 3 of 8",
     since=1e9,
     progress=0.375,
-    sharding="tensor",
-    interconnect="jaccl",
+    sharding=Sharding.TENSOR,
+    interconnect=Interconnect.JACCL,
     context=4096,
     restarts=1,
     running=2,
@@ -137,7 +148,24 @@ FACTS: dict[str, Fact] = {
 }
 SUBMIT = Submit(SequenceId("s-1"), CHAT, SAMPLING, STOPPING, 3, True)
 
+PLACED = Instance(
+    id=InstanceId("i-1"),
+    epoch=2,
+    model=ModelId("org/name"),
+    path="models/name",
+    nodes=(NodeId("n-1"), NodeId("n-2")),
+    context=4096,
+    needed_bytes=2**30,
+    sharding=Sharding.HYBRID,
+    interconnect=Interconnect.JACCL,
+)
+
 EXAMPLES: tuple[Message, ...] = (
+    Want(ModelId("org/name"), 4096),
+    Serving(InstanceId("i-1")),
+    NotServed(REFUSAL),
+    Declared(PLACED),
+    Withdrawn(InstanceId("i-1")),
     CHAT,
     TextPrompt("Once upon a time"),
     TokenPrompt((1, 2, 2**31)),

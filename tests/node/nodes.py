@@ -131,7 +131,7 @@ async def decoding(node: Node, name: str) -> RequestFact:
 
 def engines(of: psutil.Process | None = None) -> list[psutil.Process]:
     """The engine processes of a node."""
-    children = (of or psutil.Process()).children(recursive=True)
+    children = (of or psutil.Process()).children()
     return [child for child in children if "engine" in child.cmdline()]
 
 

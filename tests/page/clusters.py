@@ -6,6 +6,7 @@ from bus.messages.base import InstanceId, ModelId, NodeId, RequestId
 from bus.messages.engine import Phase
 from bus.messages.facts import (
     Accelerator,
+    AcceleratorKind,
     Fact,
     InstanceFact,
     Memory,
@@ -39,7 +40,9 @@ def node(
             total_bytes=24 * GIB, available_bytes=available_bytes, pressure=pressure, reason=reason
         ),
         accelerator=Accelerator(
-            kind="cpu", name="AMD Ryzen 7", note="Install libopenblas0 and prefill gets many times faster."
+            kind=AcceleratorKind.CPU,
+            name="AMD Ryzen 7",
+            note="Install libopenblas0 and prefill gets many times faster.",
         ),
         cpu_count=16,
         cpu_load=0.23,
