@@ -41,7 +41,8 @@ class FactReader:
         self._apply = apply
         self._counts = counts
         self._limits = limits
-        self._patience_s = limits.patience_s
+        self._questions = 0
+        """Asked in a row without an answer that told all."""
         self._loop = asyncio.get_running_loop()
         self._asked: asyncio.TimerHandle | None = None
         self._caught_up = asyncio.Event()
@@ -86,7 +87,7 @@ class FactReader:
             self._take(body)
             if not self.replica.behind:
                 self._rest()
-                self._patience_s = self._limits.patience_s
+                self._questions = 0
         return None
 
     def _take(self, message: Update | Head | Updates | Snapshot) -> None:
@@ -104,8 +105,8 @@ class FactReader:
         """One question at a time, again and again while there is no answer."""
         self._counts.add(Count.GAPS)
         self._desk.notify(self.replica.since())
-        self._asked = self._loop.call_later(self._patience_s, self._ask)
-        self._patience_s = min(2 * self._patience_s, self._limits.patience_at_most_s)
+        self._questions += 1
+        self._asked = self._loop.call_later(self._limits.patience.wait_s(self._questions), self._ask)
 
     def _rest(self) -> None:
         if self._asked is not None:

@@ -1,10 +1,11 @@
 """The limits of the bus, and ZeroMQ sockets that keep them: queues, sizes, heartbeats, lingering."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import zmq
 
+from bus.backoff import Backoff
 from bus.codec import MESSAGE_LIMIT
 
 FRAME_LIMIT: Final = 2 * MESSAGE_LIMIT
@@ -33,9 +34,8 @@ class Limits:
     """How often a publisher says how far it is: a lost update goes unseen no longer than this."""
     kept: int = 1_000
     """Updates that a publisher can repeat one by one; a reader further behind gets a snapshot."""
-    patience_s: float = 0.25
-    """How long a reader waits for the answer to a question before it asks again; then twice as long, …"""
-    patience_at_most_s: float = 5.0
+    patience: Backoff = field(default_factory=lambda: Backoff(first_s=0.25, longest_s=5.0))
+    """How long a reader waits for the answer to a question before it asks again."""
 
 
 DEFAULTS: Final = Limits()

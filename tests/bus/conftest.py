@@ -4,11 +4,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from bus.backoff import Backoff
 from bus.bus import Bus
 from bus.messages.base import NodeId
 from bus.sockets import Limits
 
-BRISK = Limits(beat_s=0.02, patience_s=0.02, patience_at_most_s=0.1)
+BRISK = Limits(beat_s=0.02, patience=Backoff(0.02, 0.1))
 """Repeats itself often, so that tests with losses are soon over."""
 
 

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 import zmq
 
+from bus.backoff import Backoff
 from bus.bus import Bus, new_identity
 from bus.codec import MESSAGE_LIMIT, encode
 from bus.counts import Count
@@ -196,7 +197,7 @@ async def test_a_head_tells_of_a_loss_that_no_update_follows() -> None:
         endpoints = [
             f"tcp://127.0.0.1:{socket.bind_to_random_port('tcp://127.0.0.1')}" for socket in (pub, desk)
         ]
-        follower = Follower(endpoints[0], endpoints[1], identity, Limits(patience_s=3600.0))
+        follower = Follower(endpoints[0], endpoints[1], identity, Limits(patience=Backoff(3600.0, 3600.0)))
         await received(pub)
         await received(desk)
         desk.send_multipart([identity, encode(Notice(Snapshot("s", 1, {"a": NODE})))])
@@ -214,7 +215,7 @@ async def test_a_fact_that_only_a_newer_version_knows_is_passed_over() -> None:
         endpoints = [
             f"tcp://127.0.0.1:{socket.bind_to_random_port('tcp://127.0.0.1')}" for socket in (pub, desk)
         ]
-        follower = Follower(endpoints[0], endpoints[1], identity, Limits(patience_s=3600.0))
+        follower = Follower(endpoints[0], endpoints[1], identity, Limits(patience=Backoff(3600.0, 3600.0)))
         await received(pub)
         await received(desk)
         link = {"type": "LinkFact", "latency_ms": 0.1}
