@@ -12,8 +12,9 @@ from typing import Final
 
 from engine.gauges import Gauges
 from engine.link import Link
+from engine.threads import Threads
 from engine.work import Work
-from host import blas
+from host import blas, blas_threads
 
 logger = logging.getLogger("engine")
 
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # MLX is imported only here: after OpenBLAS is in the process, and while the node knows that we live.
     from engine.life import live
 
-    code = live(link, inbox, gauges)
+    code = live(link, inbox, gauges, Threads(report.threads or 1, blas_threads.setter(report)))
     link.close()
     return code
 

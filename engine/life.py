@@ -16,6 +16,7 @@ from engine.pace import Pace
 from engine.reply import Reply
 from engine.sampling import BatchSampler
 from engine.sequence import Sequence
+from engine.threads import Threads
 from engine.warmup import warm_up
 from engine.work import End, Job, Work
 
@@ -32,14 +33,14 @@ class Line(Protocol):
     def serve(self, intake: Intake) -> None: ...
 
 
-def live(link: Line, inbox: "SimpleQueue[Work]", gauges: Gauges) -> int:
+def live(link: Line, inbox: "SimpleQueue[Work]", gauges: Gauges, threads: Threads) -> int:
     """Returns the process's exit code."""
     order = _wait_for_load(inbox)
     if order is None:
         return OK
     try:
         loaded = _load(order, link)
-        loop = _make_loop(order, loaded, link, inbox, gauges)
+        loop = _make_loop(order, loaded, link, inbox, gauges, threads)
         link.post(PhaseChange(Phase.READY, "ready", context=loaded.context))
         loop.run()
     except LoadFailed as failure:
@@ -77,12 +78,17 @@ def _load(order: Load, link: Line) -> Loaded:
 
 
 def _make_loop(
-    order: Load, loaded: Loaded, link: Line, inbox: "SimpleQueue[Work]", gauges: Gauges
+    order: Load,
+    loaded: Loaded,
+    link: Line,
+    inbox: "SimpleQueue[Work]",
+    gauges: Gauges,
+    threads: Threads,
 ) -> StepLoop:
     link.post(PhaseChange(Phase.WARMING, "first steps"))
     sampler = BatchSampler()
     batch = Batch(Generator(loaded.network, sampler, order.max_running), sampler)
-    warm = warm_up(batch, Pace(order.pace_s), loaded.context, len(loaded.tokenizer))
+    warm = warm_up(batch, Pace(order.pace_s), loaded.context, len(loaded.tokenizer), threads)
     link.serve(Intake(loaded.tokenizer, loaded.context, warm.vocabulary, loaded.habits))
     return StepLoop(
         batch=batch,
@@ -93,6 +99,7 @@ def _make_loop(
         gauges=gauges,
         pace=warm.pace,
         max_running=order.max_running,
+        threads=threads,
     )
 
 

@@ -22,6 +22,7 @@ from engine.pace import Pace
 from engine.sampling import Row
 from engine.scheduler import Room, WaitingLine, rank
 from engine.sequence import Sequence
+from engine.threads import Threads
 from engine.work import Drop, End, Job, Work
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class StepLoop:
         gauges: Gauges,
         pace: Pace,
         max_running: int,
+        threads: Threads,
     ) -> None:
         self._batch = batch
         self._sequence_of = sequence_of
@@ -71,6 +73,7 @@ class StepLoop:
         self._gauges = gauges
         self._pace = pace
         self._max_running = max_running
+        self._threads = threads
         self._waiting: WaitingLine[Job | Member] = WaitingLine()
         self._members: dict[int, Member] = {}
         self._uids: dict[SequenceId, int] = {}
@@ -152,6 +155,7 @@ class StepLoop:
         decoding = self._batch.decoding + self._batch.joining > 0
         self._insert_next(decoding)
         granted = self._pace.slice(self._batch.position, decoding, self._just_joined)
+        self._threads.for_step(prefills=self._batch.prefilling > 0)
         outcome = self._batch.step(granted)
         self._learn(outcome, granted, decoding)
         deltas = self._deltas(outcome.chosen)

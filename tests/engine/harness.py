@@ -18,6 +18,7 @@ from engine.loop import StepLoop
 from engine.pace import Pace
 from engine.sampling import BatchSampler
 from engine.sequence import Sequence
+from engine.threads import Threads
 from engine.warmup import warm_up
 from engine.work import Drop, Job, Work
 
@@ -41,7 +42,8 @@ class Harness:
         self.said: list[Step | Refused] = []
         sampler = BatchSampler()
         self.batch = Batch(Generator(loaded.network, sampler, max_running), sampler)
-        warm = warm_up(self.batch, Pace(gap_s), loaded.context, len(loaded.tokenizer))
+        threads = Threads()
+        warm = warm_up(self.batch, Pace(gap_s), loaded.context, len(loaded.tokenizer), threads)
         self.vocabulary = warm.vocabulary
         self.intake = Intake(loaded.tokenizer, loaded.context, warm.vocabulary)
         self.loop = StepLoop(
@@ -53,6 +55,7 @@ class Harness:
             gauges=self.gauges,
             pace=warm.pace,
             max_running=max_running,
+            threads=threads,
         )
         self._numbers = iter(range(1 << 30))
 

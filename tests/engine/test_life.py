@@ -14,6 +14,7 @@ from engine.border import Chosen, Generator, Progress
 from engine.gauges import Gauges
 from engine.intake import Intake
 from engine.life import live
+from engine.threads import Threads
 from engine.work import Drop, End, Work
 from tests.engine.conftest import Models
 
@@ -81,7 +82,7 @@ def test_a_model_that_fails_while_computing_ends_the_engine_with_a_reason(
 ) -> None:
     fail_when_ready(monkeypatch, link, error)
     inbox.put(Load(str(models("llama"))))
-    assert live(link, inbox, Gauges()) == 1
+    assert live(link, inbox, Gauges(), Threads()) == 1
     assert link.last.phase is Phase.FAILED
     assert re.match(reason, link.last.reason)
 
@@ -90,6 +91,6 @@ def test_an_engine_loads_answers_and_ends(models: Models, inbox: SimpleQueue[Wor
     gauges = Gauges()
     inbox.put(Drop(frozenset({SequenceId("nobody")})))
     inbox.put(Load(str(models("llama"))))
-    assert live(link, inbox, gauges) == 0
+    assert live(link, inbox, gauges, Threads()) == 0
     assert gauges.reading.tokens == 4
     assert link.last.phase is Phase.READY
