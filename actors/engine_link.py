@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 from actors.engine_process import EngineProcess
 from bus.bus import Bus, new_identity
@@ -62,9 +62,12 @@ class EngineLink:
 
     def command(self, body: ToEngine) -> None:
         """Send a command; if it is not taken, `undelivered` says so."""
-        task = asyncio.create_task(self._command(body))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._begin(self._command(body))
+
+    def retire(self, patience_s: float) -> None:
+        """The engine is about to end by itself: kill it if it does not."""
+        if self._process is not None:
+            self._begin(self._process.end(patience_s))
 
     def cancel(self, sequences: tuple[SequenceId, ...]) -> None:
         """Have the engine drop these before its next step."""
@@ -110,6 +113,11 @@ class EngineLink:
         if self._process is not None:
             self._process.kill()
         self._peer.forget()
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _command(self, body: ToEngine) -> None:
         try:

@@ -156,6 +156,7 @@ class Runner(LoopActor[RunnerMessage]):
                     self._submit_queued()
                 elif body.phase is Phase.FAILED:
                     self._refuse_all(RefusalCode.ENGINE_FAILED, body.reason)
+                    self._retire()
             case Hello():
                 logger.info("engine %d of %s is there: %s", body.pid, self._instance.model, body.versions)
                 self._load()
@@ -170,6 +171,11 @@ class Runner(LoopActor[RunnerMessage]):
                 pace_s=self._settings.pace_s,
             )
         )
+
+    def _retire(self) -> None:
+        """An engine that failed ends by itself; see to it that it does."""
+        assert self._link is not None
+        self._link.retire(self._settings.patience_s)
 
     async def _lost(self, code: int | None) -> None:
         """The engine is gone. Start it again, unless it said that its fault is permanent."""
