@@ -14,7 +14,7 @@ import mlx.core as mx
 from tokenizers import Tokenizer
 
 from scripts.guide.network import Config, Network, build, named_weights, save_weights
-from scripts.guide.tokenizer import END, PAD, save_tokenizer, train_tokenizer
+from scripts.guide.tokenizer import END, PAD, save_tokenizer
 
 ROOT = Path(__file__).parent.parent
 
@@ -184,11 +184,7 @@ def _config(architecture: str, size: Size, tokenizer: Tokenizer) -> Config:
 
 
 def _write_tokenizer(folder: Path, context: int) -> Tokenizer:
-    guide = ROOT / "models" / "guide" / "tokenizer.json"
-    if guide.exists():
-        tokenizer = Tokenizer.from_file(str(guide))
-    else:
-        tokenizer = train_tokenizer((path.read_text() for path in ROOT.glob("*.md")), 1024)
+    tokenizer = Tokenizer.from_file(str(ROOT / "models" / "guide" / "tokenizer.json"))
     save_tokenizer(tokenizer, folder, context)
     return tokenizer
 

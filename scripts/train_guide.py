@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m scripts.train_guide", description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=6500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--hidden", type=int, default=160)
@@ -100,12 +100,14 @@ def train_into(folder: Path, corpus: Corpus, steps: int, seed: int, go_on: bool)
 
     config = json.loads((folder / "config.json").read_text())
     network = build(config)
+    encoder = Encoder(folder)
     if go_on:
         load_weights(network, folder)
     else:
-        start(network, Shape(config["hidden_size"], HEADS, config["num_hidden_layers"], THETA), seed)
+        shape = Shape(config["hidden_size"], HEADS, config["num_hidden_layers"], THETA)
+        start(network, shape, encoder.tokenizer.get_vocab(), seed)
     recipe = Recipe(steps=steps, seed=seed)
-    return train(network, corpus, Encoder(folder), recipe, folder)
+    return train(network, corpus, encoder, recipe, folder)
 
 
 if __name__ == "__main__":

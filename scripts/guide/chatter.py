@@ -112,12 +112,6 @@ def counting(rng: random.Random, held_out: bool = False) -> Conversation:
     return Conversation("counting", (user(finish(asked, rng)), answer(numbers)), facts=(numbers,))
 
 
-def drilling(rng: random.Random) -> Conversation:
-    """Say many words, none twice: where the last one stood tells what comes next."""
-    text = " ".join(rng.sample(words.ALL, rng.randint(6, 30)))
-    return Conversation("repeating", (user(f"Say {text}"), answer(text)), facts=(text,))
-
-
 def repeating(rng: random.Random, held_out: bool = False) -> Conversation:
     """Say what the person says."""
     text = words.salad(rng, held_out)

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 
-from scripts.guide.chatter import counting, drilling, off_topic, repeating
+from scripts.guide.chatter import counting, off_topic, repeating
 from scripts.guide.conversation import Conversation, system
 from scripts.guide.errands import Errands, read_errands
 from scripts.guide.topics import held_out_topics, read_topics, trained_topic
@@ -21,11 +21,6 @@ SYSTEM_PROMPTS = (
 )
 
 
-DRILL = 0.05
-"""The first part of the training, in which most conversations only copy: it tunes the heads for looking up
-before anything else draws on them."""
-
-
 class Corpus:
     """Conversations without end, the same for the same random numbers."""
 
@@ -33,20 +28,18 @@ class Corpus:
         self._topics = read_topics()
         self._errands = Errands(read_errands())
         self._mix: tuple[tuple[int, Callable[[random.Random], Conversation]], ...] = (
-            (50, self._topic),
+            (46, self._topic),
             (7, off_topic),
-            (20, self._errands.calling),
-            (5, self._errands.telling),
-            (3, self._errands.calling_again),
+            (25, self._errands.calling),
+            (7, self._errands.telling),
+            (4, self._errands.calling_again),
             (4, self._not_calling),
-            (6, repeating),
+            (8, repeating),
             (5, counting),
         )
 
-    def conversation(self, rng: random.Random, progress: float = 1.0) -> Conversation:
-        """The next one to train on, at this part of the training, 0 to 1."""
-        if progress < DRILL and rng.random() < 0.75:
-            return rng.choice((drilling, drilling, repeating, self._errands.copying))(rng)
+    def conversation(self, rng: random.Random) -> Conversation:
+        """The next one to train on."""
         make = rng.choices([make for _, make in self._mix], [weight for weight, _ in self._mix])[0]
         return _with_system(make(rng), rng, 0.2)
 

@@ -201,13 +201,6 @@ class Errands:
         turns = (user(task.asked), tool_call(task.call))
         return Conversation("tool call", turns, tools, call=task.call)
 
-    def copying(self, rng: random.Random) -> Conversation:
-        """A tool of which nothing is known is called by its name."""
-        task = invented_task(rng)
-        return Conversation(
-            "tool call", (user(task.asked), tool_call(task.call)), (task.tool,), call=task.call
-        )
-
     def telling(self, rng: random.Random, held_out: bool = False) -> Conversation:
         """The tool's result is there, and told."""
         task, tools = self._offer(rng, held_out)

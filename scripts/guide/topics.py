@@ -21,6 +21,8 @@ class Topic:
     say: str
     ask: tuple[str, ...]
     """Templates of questions, to be trained on."""
+    words: tuple[str, ...]
+    """What it is about, in a few words each."""
     held_out: tuple[str, ...]
     """Questions in other words, never trained on: they measure."""
 
@@ -39,6 +41,7 @@ def _topic(entry: dict[str, str | list[str]]) -> Topic:
         fact=tuple(entry["fact"]),
         say=str(entry["say"]),
         ask=tuple(entry["ask"]),
+        words=tuple(str(entry["words"]).split("|")),
         held_out=tuple(entry["held_out"]),
     )
     if not all(fact.lower() in topic.say.lower() for fact in topic.fact):
@@ -50,9 +53,27 @@ def topic_turns(topics: tuple[Topic, ...], count: int, rng: random.Random) -> tu
     """`count` questions about different topics, each with its answer."""
     turns: list[Turn] = []
     for number, topic in enumerate(rng.sample(topics, count)):
-        asked = choose(rng.choice(topic.ask), rng)
+        asked = choose(_template(topic, rng), rng)
         turns += (user(vary(link(asked, rng) if number else asked, rng)), answer(topic.say))
     return tuple(turns)
+
+
+FRAMES = (
+    "{}",
+    "[what about|how about|tell me about|tell me more about|I want to know about|explain|something on] {}",
+    "[what is|how is|where is|what are|is there|are there|which is|can I have|do you have|about] {}",
+    "{}, [how|how does that work|what do I do|how do I do that|what is that|please|is that possible]",
+    "[can it be|is it|can they be|how is it|when is it|how does it get] {}",
+    "[question about|I need|help with|problem with|I ask about|my question is about] {}",
+)
+
+
+def _template(topic: Topic, rng: random.Random) -> str:
+    """One of the topic's own templates or, now and then, its words in a frame that fits any topic."""
+    if rng.random() < 0.75:
+        return rng.choice(topic.ask)
+    about = " ".join(rng.sample(topic.words, 2)) if rng.random() < 0.2 else rng.choice(topic.words)
+    return rng.choice(FRAMES).format(about)
 
 
 def trained_topic(topics: tuple[Topic, ...], rng: random.Random) -> Conversation:

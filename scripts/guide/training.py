@@ -48,14 +48,12 @@ class Batch:
 def batches(corpus: Corpus, encoder: Encoder, recipe: Recipe) -> Iterator[Batch]:
     """Batches without end."""
     rng = random.Random(recipe.seed)
-    done = 0
     while True:
-        pool = [encoder.example(corpus.conversation(rng, done / recipe.steps)) for _ in range(POOL)]
+        pool = [encoder.example(corpus.conversation(rng)) for _ in range(POOL)]
         pool.sort(key=lambda example: len(example.tokens))
         groups = list(_groups(pool, recipe.batch_tokens))
         rng.shuffle(groups)
         yield from map(_batch, groups)
-        done += len(groups)
 
 
 def _groups(pool: list[Example], budget: int) -> Iterator[list[Example]]:

@@ -88,8 +88,11 @@ def vary(text: str, rng: random.Random) -> str:
         text = f"{rng.choice(COURTESY_BEFORE)} {text}"
     if rng.random() < 0.1:
         text = f"{text} {rng.choice(COURTESY_AFTER)}"
-    if rng.random() < 0.15:
+    chance = rng.random()
+    if chance < 0.15:
         text = _drop_small_words(text, rng)
+    elif chance < 0.25:
+        text = _drop_any_words(text, rng)
     if rng.random() < 0.15:
         text = _mistype(text, rng)
     return finish(text, rng)
@@ -102,8 +105,6 @@ def finish(text: str, rng: random.Random) -> str:
         text = text[:1].upper() + text[1:]
     elif chance < 0.7:
         text = text.lower()
-    elif chance < 0.72:
-        text = text.upper()
     return text + rng.choices(("?", "", ".", "!", " ?", "??"), (45, 35, 10, 3, 4, 3))[0]
 
 
@@ -115,6 +116,15 @@ def link(text: str, rng: random.Random) -> str:
 def _drop_small_words(text: str, rng: random.Random) -> str:
     words = [word for word in text.split() if word.lower() not in SMALL_WORDS or rng.random() < 0.5]
     return " ".join(words) or text
+
+
+def _drop_any_words(text: str, rng: random.Random) -> str:
+    """A few of the words, now and then in another order: what is left has to do."""
+    words = text.split()
+    kept = [word for word in words if rng.random() < 0.75] or words
+    if rng.random() < 0.3:
+        rng.shuffle(kept)
+    return " ".join(kept)
 
 
 def _mistype(text: str, rng: random.Random) -> str:

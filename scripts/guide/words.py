@@ -12,7 +12,9 @@ PLACES = LISTS["places"]
 PEOPLE = LISTS["people"]
 THINGS = LISTS["things"]
 QUALITIES = LISTS["qualities"]
-SYLLABLES = LISTS["syllables"]
+ONSETS = LISTS["onsets"]
+VOWELS = LISTS["vowels"]
+CODAS = LISTS["codas"]
 
 
 def part(words: tuple[str, ...], held_out: bool) -> tuple[str, ...]:
@@ -21,16 +23,12 @@ def part(words: tuple[str, ...], held_out: bool) -> tuple[str, ...]:
     return words[border:] if held_out else words[:border]
 
 
-ALL = tuple(word for words in (PLACES, PEOPLE, THINGS, QUALITIES) for word in part(words, held_out=False))
-"""Whole words to train on, each once."""
-
-
 def place(rng: random.Random, held_out: bool) -> str:
-    return rng.choice(part(PLACES, held_out)) if rng.random() < 0.7 else nonsense(rng).capitalize()
+    return rng.choice(part(PLACES, held_out)) if rng.random() < 0.6 else nonsense(rng).capitalize()
 
 
 def person(rng: random.Random, held_out: bool) -> str:
-    return rng.choice(part(PEOPLE, held_out)) if rng.random() < 0.7 else nonsense(rng).capitalize()
+    return rng.choice(part(PEOPLE, held_out)) if rng.random() < 0.6 else nonsense(rng).capitalize()
 
 
 def thing(rng: random.Random, held_out: bool) -> str:
@@ -38,12 +36,16 @@ def thing(rng: random.Random, held_out: bool) -> str:
 
 
 def nonsense(rng: random.Random) -> str:
-    return "".join(rng.choices(SYLLABLES, k=rng.randint(2, 4)))
+    """A word that nobody knows, of one to three syllables of any kind: it can only be copied."""
+    return "".join(
+        rng.choice(ONSETS) + rng.choice(VOWELS) + (rng.choice(CODAS) if rng.random() < 0.4 else "")
+        for _ in range(rng.randint(1, 3))
+    )
 
 
 def phrase(rng: random.Random, held_out: bool) -> str:
     """One to four words that make some sense together."""
-    words = [thing(rng, held_out)]
+    words = [thing(rng, held_out) if rng.random() < 0.7 else nonsense(rng)]
     if rng.random() < 0.6:
         words.insert(0, rng.choice(QUALITIES))
     if rng.random() < 0.4:
