@@ -35,6 +35,9 @@ class EngineProcess:
             endpoint,
             "--identity",
             identity.hex(),
+            # The node's own settings decide which lines are kept, and where.
+            "--log-level",
+            "debug",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,

@@ -189,6 +189,9 @@ class StepLoop:
         # What was kept is the batch's now: held here, too, it would be in memory twice.
         self._members[uid] = replace(member, kept=None)
         self._uids[job.sequence] = uid
+        logger.debug(
+            "%s begins: %d prompt tokens, %d in the batch", job.sequence, len(job.tokens), len(self._batch)
+        )
 
     def _give_way(self) -> None:
         """Put a long prefill aside for a prompt that is much shorter than what is left of it."""
