@@ -69,13 +69,13 @@ def _small(name: str, old: mx.array, shape: Shape) -> mx.array:
 def _embeddings(vocabulary: Mapping[str, int], shape: Shape) -> mx.array:
     """Directions of length one, the constant before and an empty scratch pad behind.
 
-    They are random, but a word with a space behind it starts near the same word without: in a question there
-    is often one, and in a tool call, right before the quotation mark, none.
+    They are random, but a word with a space before it starts near the same word without: in a question there
+    is one, and in a tool call, right behind the quotation mark, none.
     """
     tokens = len(vocabulary)
     directions = mx.random.normal((tokens, shape.hidden - shape.head - 1))
     bare = [
-        vocabulary.get(token.removesuffix(SPACE), at) for token, at in sorted(vocabulary.items(), key=_id)
+        vocabulary.get(token.removeprefix(SPACE), at) for token, at in sorted(vocabulary.items(), key=_id)
     ]
     directions = directions[mx.array(bare)] + 0.5 * mx.random.normal(directions.shape)
     directions = directions / mx.linalg.norm(directions, axis=1, keepdims=True)

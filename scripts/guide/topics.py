@@ -1,4 +1,4 @@
-"""The questions that the guide answers, from the files in `topics/`."""
+"""The questions that the guide answers, from the files in `topics/` and `paraphrases/`."""
 
 import random
 import tomllib
@@ -9,6 +9,7 @@ from scripts.guide.conversation import Conversation, Turn, answer, user
 from scripts.guide.wording import choose, finish, link, vary
 
 FOLDER = Path(__file__).parent / "topics"
+PARAPHRASES = Path(__file__).parent / "paraphrases"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,26 +22,32 @@ class Topic:
     say: str
     ask: tuple[str, ...]
     """Templates of questions, to be trained on."""
+    paraphrases: tuple[str, ...]
+    """Questions as different people would put them, to be trained on."""
     words: tuple[str, ...]
     """What it is about, in a few words each."""
     held_out: tuple[str, ...]
     """Questions in other words, never trained on: they measure."""
 
 
-def read_topics(folder: Path = FOLDER) -> tuple[Topic, ...]:
+def read_topics(folder: Path = FOLDER, paraphrases: Path = PARAPHRASES) -> tuple[Topic, ...]:
     """All topics. Raises ValueError where an answer does not contain its own facts."""
     topics: list[Topic] = []
     for path in sorted(folder.glob("*.toml")):
-        topics += map(_topic, tomllib.loads(path.read_text(encoding="utf-8"))["topic"])
+        more = paraphrases / path.name
+        asked = tomllib.loads(more.read_text(encoding="utf-8")) if more.exists() else {}
+        entries = tomllib.loads(path.read_text(encoding="utf-8"))["topic"]
+        topics += [_topic(entry, asked.get(entry["name"], {}).get("ask", entry["ask"])) for entry in entries]
     return tuple(topics)
 
 
-def _topic(entry: dict[str, str | list[str]]) -> Topic:
+def _topic(entry: dict[str, str | list[str]], paraphrases: list[str]) -> Topic:
     topic = Topic(
         name=str(entry["name"]),
         fact=tuple(entry["fact"]),
         say=str(entry["say"]),
         ask=tuple(entry["ask"]),
+        paraphrases=tuple(paraphrases),
         words=tuple(str(entry["words"]).split("|")),
         held_out=tuple(entry["held_out"]),
     )
@@ -58,6 +65,9 @@ def topic_turns(topics: tuple[Topic, ...], count: int, rng: random.Random) -> tu
     return tuple(turns)
 
 
+PARAPHRASED, TEMPLATED = 0.45, 0.85
+"""Which share of the questions is a paraphrase, and which a paraphrase or made by a template."""
+
 FRAMES = (
     "{}",
     "[what about|how about|tell me about|tell me more about|I want to know about|explain|something on] {}",
@@ -69,8 +79,11 @@ FRAMES = (
 
 
 def _template(topic: Topic, rng: random.Random) -> str:
-    """One of the topic's own templates or, now and then, its words in a frame that fits any topic."""
-    if rng.random() < 0.75:
+    """A paraphrase, a template of the topic's own or, now and then, its words in a frame that fits any."""
+    kind = rng.random()
+    if kind < PARAPHRASED:
+        return rng.choice(topic.paraphrases)
+    if kind < TEMPLATED:
         return rng.choice(topic.ask)
     about = " ".join(rng.sample(topic.words, 2)) if rng.random() < 0.2 else rng.choice(topic.words)
     return rng.choice(FRAMES).format(about)
