@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import Final
 
-SMALLEST: Final = 32
-"""Tokens. Smaller slices cost nearly as much time as this one."""
+SMALLEST: Final = 16
+"""Tokens. Below it a slice's fixed cost outweighs what its tokens cost."""
 LARGEST: Final = 2048
 """Tokens. Larger slices gain nothing, and their activations take memory."""
 IDLE_S: Final = 0.5

@@ -9,8 +9,12 @@ from engine.pace import Pace
 from engine.sampling import Row
 from engine.threads import Threads
 
-PROMPT: Final = 257
-"""Tokens: two slices and the one with which the sequence joins."""
+LONG: Final = 1537
+"""Tokens of the prompt that is measured: enough to see how attention's cost grows with the position, so that
+the first long prompt of somebody else is sliced as well as the tenth."""
+LONG_S: Final = 1.0
+"""How long that may take; slow models are measured on less of it."""
+SHORT: Final = 33
 SLICE: Final = 128
 DECODES: Final = 4
 """Steps per number of threads that is tried; the first of them is not counted."""
@@ -27,10 +31,10 @@ class Warm:
 
 def warm_up(batch: Batch, pace: Pace, context: int, tokens: int, threads: Threads) -> Warm:
     """Prefill a short prompt and decode a few tokens. `tokens`: how many the tokenizer has."""
-    length = max(min(PROMPT, context - 1), 1)
-    prompt = [index % tokens for index in range(length)]
-    uid = batch.insert(prompt, Row(), None)
-    pace = _prefill(batch, pace)
+    pace = _measure_prefill(batch, pace, _prompt(min(LONG, context), tokens))
+    uid = batch.insert(_prompt(min(SHORT, context), tokens), Row(), None)
+    while batch.prefilling or batch.joining:
+        batch.step(SLICE)
     vocabulary = 0
     decode_s: dict[int, float] = {}
     for count in threads.candidates:
@@ -48,13 +52,20 @@ def warm_up(batch: Batch, pace: Pace, context: int, tokens: int, threads: Thread
     return Warm(pace.after_decode(min(decode_s.values())), vocabulary)
 
 
-def _prefill(batch: Batch, pace: Pace) -> Pace:
-    """Until the sequence has joined those that decode; its last step computes its first token."""
-    while batch.prefilling or batch.joining:
+def _prompt(length: int, tokens: int) -> list[int]:
+    return [index % tokens for index in range(max(length - 1, 1))]
+
+
+def _measure_prefill(batch: Batch, pace: Pace, prompt: list[int]) -> Pace:
+    """Prefill a prompt, as far as the time allows, and forget it."""
+    uid = batch.insert(prompt, Row(), None)
+    began = time.monotonic()
+    while batch.prefilling and time.monotonic() - began < LONG_S:
         started = time.monotonic()
         outcome = batch.step(SLICE)
         # The first slice compiles and reads memory in: what it took is no measure.
-        if outcome.sliced and outcome.position:
+        if outcome.position:
             took = time.monotonic() - started
             pace = pace.after_slice(took, outcome.sliced, outcome.position, SLICE, decoding=False)
+    batch.remove([uid])
     return pace
