@@ -131,12 +131,20 @@ def test_another_server_is_not_taken_for_a_node(status: int, body: bytes) -> Non
         watch.facts_endpoint(url)
 
 
+def _heed_ctrl_c() -> None:
+    """What a shell starts in the background ignores SIGINT, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def watching() -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes], zmq.Socket[bytes]]]:
     """`watch` in a process of its own, what it prints, and the socket that it is subscribed to."""
     command = [sys.executable, "-m", "exo_actors", "watch"]
     with publisher() as (socket, endpoint), api(200, cluster(endpoint)) as url:
-        with subprocess.Popen(command, env=os.environ | {"EXO_NODE": url}, stdout=subprocess.PIPE) as process:
+        environment = os.environ | {"EXO_NODE": url}
+        with subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, preexec_fn=_heed_ctrl_c
+        ) as process:
             assert process.stdout is not None
             wait_for_subscriber(socket)
             socket.send_multipart([b"fact", UPDATE])
