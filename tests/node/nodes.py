@@ -131,8 +131,14 @@ async def decoding(node: Node, name: str) -> RequestFact:
 
 def engines(of: psutil.Process | None = None) -> list[psutil.Process]:
     """The engine processes of a node."""
-    children = (of or psutil.Process()).children()
-    return [child for child in children if "engine" in child.cmdline()]
+    return [child for child in (of or psutil.Process()).children() if _is_engine(child)]
+
+
+def _is_engine(process: psutil.Process) -> bool:
+    try:
+        return "engine" in process.cmdline()
+    except psutil.NoSuchProcess:  # it has ended, whether or not somebody has taken note of it
+        return False
 
 
 @asynccontextmanager
