@@ -60,6 +60,7 @@ class Request(LoopActor[RequestMessage]):
         self._reason = "looking for an instance"
         self._started_at = time.time()
         self._losses = self._looks = 0
+        self._rerouting = False
 
     async def on_start(self) -> None:
         """Look for an instance."""
@@ -112,6 +113,7 @@ class Request(LoopActor[RequestMessage]):
         if runner is None:
             self._look_again("the model's runner")
             return
+        self._rerouting = False
         runner.watch(self.actor_ref)
         runner.post(Dispatch(self._tally.submits(), self.actor_ref))
 
@@ -181,8 +183,8 @@ class Request(LoopActor[RequestMessage]):
 
     def _refused(self, refusal: Refusal) -> None:
         """Try again what may go better now, as long as the client has seen nothing; else this is the end."""
-        if self._outlet.ended:
-            return
+        if self._outlet.ended or self._rerouting:
+            return  # each of its sequences is refused: the first one said it all
         if is_passing(refusal.code) and not self._tally.shown:
             self._losses += 1
             wait_s = REQUEST_RETRIES.wait_s(self._losses)
@@ -194,6 +196,7 @@ class Request(LoopActor[RequestMessage]):
     def _begin_again(self, reason: str, wait_s: float) -> None:
         self._tally = Tally(self._order)
         self._instance = None
+        self._rerouting = True
         self._wait(reason)
         self.tell_later(wait_s, Route())
 

@@ -84,8 +84,7 @@ def test_held_out_questions_are_answered_with_the_facts(encoder: Encoder) -> Non
     questions = [each for each in held_out() if each.kind.startswith("topic")]
     answered = ask(questions, encoder, load_answerer(GUIDE))
 
-    # Nine of ten, as scripts.measure_guide prints; less what another machine's rounding may change.
-    assert share(answered) >= 0.88, "\n".join(report(answered))
+    assert share(answered) >= 0.9, "\n".join(report(answered))
 
 
 def test_it_says_how_it_is_started_with_and_without_a_system_prompt(encoder: Encoder) -> None:

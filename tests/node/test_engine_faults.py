@@ -7,8 +7,9 @@ from pathlib import Path
 from actors import names
 from actors.watchdog import Deadlines
 from bus.messages.engine import Phase
-from bus.messages.facts import InstanceFact
+from bus.messages.facts import InstanceFact, RequestFact
 from bus.messages.generation import RefusalCode
+from bus.messages.request import Completed
 from tests.node.conftest import TINY
 from tests.node.nodes import (
     answer,
@@ -40,6 +41,21 @@ async def test_an_engine_that_is_killed_is_started_again(tmp_path: Path, models_
         assert await answer(node, order("after", TINY)) == before
         assert (await ready(node, TINY)).restarts == 1
         assert len(engines()) == 1
+
+
+async def test_many_answers_of_one_request_survive_an_engine_that_is_lost_before_the_first_token(
+    tmp_path: Path, models_dir: Path
+) -> None:
+    async with running(settings(tmp_path, models_dir, TINY)) as node:
+        await ready(node, TINY)
+        (engine,) = engines()
+        engine.suspend()
+        asked = asyncio.create_task(events(node, order("many", TINY, tokens=3, n=8)))
+        await until(node.bus.view, RequestFact, lambda fact: fact.id == "many" and fact.instance is not None)
+        engine.kill()
+        completed = (await asked)[-1]
+        assert isinstance(completed, Completed), completed
+        assert completed.usage.completion_tokens == 24
 
 
 async def test_an_engine_that_hangs_is_killed_and_started_again(tmp_path: Path, models_dir: Path) -> None:
