@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 from bus.messages.base import Message, SequenceId, Value
 from bus.messages.generation import Delta, Prompt, Refusal, Sampling, Stopping
+from bus.messages.placement import Interconnect
 
 PROTOCOL = 1
 """Raised when two versions could no longer understand each other."""
@@ -27,8 +28,35 @@ class Phase(StrEnum):
 # -- from the Runner to the engine ---------------------------------------------------------------
 
 
+class Part(Value, frozen=True):
+    """Which part of an instance a rank computes.
+
+    Rank r is tensor rank r % tensor of stage r // tensor. Each rank listens on one socket. Rank 0 plans each
+    step; the plan reaches its own stage's other ranks from rank 0, and every rank of a later stage, with the
+    hidden states, from the rank of the same place in the stage before. Tensor rank 0 of the last stage samples
+    and tells rank 0.
+    """
+
+    rank: int
+    layers: tuple[tuple[int, int], ...]
+    """First layer and end of each stage."""
+    tensor: int = 1
+    """Ranks per stage."""
+    interconnect: Interconnect = Interconnect.RING
+    listen: str = "127.0.0.1"
+    """The address to listen on."""
+
+    @property
+    def ranks(self) -> int:
+        return len(self.layers) * self.tensor
+
+    @property
+    def stage(self) -> int:
+        return self.rank // self.tensor
+
+
 class Load(Message, frozen=True):
-    """Load this model and make ready."""
+    """Load this model, or a part of it, and make ready."""
 
     path: str
     context: int | None = None
@@ -37,6 +65,17 @@ class Load(Message, frozen=True):
     """Sequences that decode together; more wait their turn."""
     pace_s: float = 0.06
     """The gap between two tokens of a running stream that prefill of others may cause."""
+    part: Part | None = None
+    """None: all of it. Else the engine answers with Bound, and loads once it is told to Connect."""
+
+
+class Connect(Message, frozen=True):
+    """Every rank listens: connect to them, and load."""
+
+    hops: tuple[str, ...]
+    """Endpoints in rank order."""
+    rings: tuple[str, ...]
+    """HOST:PORT of each rank's place in its stage's tensor group, in rank order; empty without such groups."""
 
 
 class Submit(Message, frozen=True):
@@ -50,6 +89,8 @@ class Submit(Message, frozen=True):
     """None: no logprobs; 0: the chosen token's only; n: its n most likely rivals too."""
     echo: bool = False
     """The first delta is the prompt's own text."""
+    resume: tuple[int, ...] = ()
+    """Tokens that were generated and shown already: the first delta is the one after them."""
 
 
 class Cancel(Message, frozen=True):
@@ -71,6 +112,15 @@ class Hello(Message, frozen=True):
     pid: int
     protocol: int = PROTOCOL
     versions: dict[str, str] = {}
+
+
+class Bound(Message, frozen=True):
+    """This rank listens for others."""
+
+    hop: str
+    """The endpoint of its socket for plans and hidden states."""
+    ring: str = ""
+    """HOST:PORT kept free for its place in its stage's tensor group; empty where that has one rank."""
 
 
 class PhaseChange(Message, frozen=True):
@@ -130,7 +180,9 @@ class Beat(Message, frozen=True):
     """Freed memory that MLX keeps for reuse."""
     tokens_per_s: float = 0.0
     """Decoded in the last second, all sequences together."""
+    waiting_for: str = ""
+    """The other rank without which it can't go on; empty: it computes or rests."""
 
 
-ToEngine: TypeAlias = Load | Submit | Cancel | Shutdown
-FromEngine: TypeAlias = Hello | PhaseChange | Accepted | Refused | Step | Beat
+ToEngine: TypeAlias = Load | Connect | Submit | Cancel | Shutdown
+FromEngine: TypeAlias = Hello | Bound | PhaseChange | Accepted | Refused | Step | Beat

@@ -6,8 +6,10 @@ from bus.messages.base import Message
 from bus.messages.engine import FromEngine, ToEngine
 from bus.messages.facts import Since, Snapshot, Updates
 from bus.messages.generation import Refusal
+from bus.messages.peers import BetweenNodes
+from bus.messages.placement import Created, ToCoordinator
 
-Body: TypeAlias = ToEngine | FromEngine | Since | Updates | Snapshot
+Body: TypeAlias = ToEngine | FromEngine | Since | Updates | Snapshot | BetweenNodes | ToCoordinator | Created
 
 
 class Command(Message, frozen=True):
@@ -19,10 +21,11 @@ class Command(Message, frozen=True):
 
 
 class Reply(Message, frozen=True):
-    """A command was taken, or refused with a reason."""
+    """A command was taken, perhaps with something to say, or refused with a reason."""
 
     number: int
     refusal: Refusal | None = None
+    body: Body | None = None
 
 
 class Notice(Message, frozen=True):

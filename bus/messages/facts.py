@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from bus.messages.base import InstanceId, Message, ModelId, NodeId, RequestId, Value
 from bus.messages.engine import Phase
-from bus.messages.placement import Interconnect, Sharding
+from bus.messages.placement import Instance, Interconnect, Sharding, Stage, Term, Wish
 
 
 class Pressure(StrEnum):
@@ -64,7 +64,45 @@ class NodeFact(Message, frozen=True):
     cpu_load: float = 0.0
     """0 to 1 over all cores, in the last second."""
     facts_endpoint: str = ""
-    """Where its facts can be subscribed to."""
+    """Where its facts can be subscribed to on its own machine."""
+    address: str = ""
+    """HOST:PORT of its bus, for other nodes."""
+    gigaflops: float = 0.0
+    """10^9 operations per second in an f32 matrix product; 0: not measured yet."""
+    bandwidth_gb_s: float = 0.0
+    """10^9 bytes of weights that a matrix-vector product reads per second; 0: not measured yet."""
+    leaving: bool = False
+    """It is about to stop: nothing new is placed on it, and what it runs moves away."""
+    backends: tuple[Interconnect, ...] = (Interconnect.RING,)
+    """What can carry tensors between it and others."""
+    backends_note: str = ""
+    """Why an interconnect that people ask for is not among them."""
+
+
+class Shape(Value, frozen=True):
+    """A model's shape, as far as it matters for dividing it."""
+
+    layer_bytes: tuple[int, ...]
+    """Weights of each layer, as they are stored."""
+    other_bytes: int
+    """Weights outside the layers: embeddings, final norm, head."""
+    kv_bytes_per_token: tuple[int, ...]
+    """What each layer keeps per token of context, at most."""
+    heads: int
+    kv_heads: int
+    hidden: int
+    element_bytes: int
+    """Bytes of a number in hidden states and KV cache."""
+    examined: bool = False
+    """Whether the next three are known; they take a few seconds to find out."""
+    pipeline_problem: str = ""
+    """Why it can't be divided into stages; empty: it can."""
+    tensor_problem: str = ""
+    """Why its layers can't be divided; empty: they can, as far as its heads allow."""
+    kv_divides: bool = True
+    """Tensor ranks share the KV cache out by heads; False: each keeps all of it, as with latent attention."""
+    active_bytes: tuple[int, ...] = ()
+    """Of each layer's weights, what a token reads (some of a mixture's experts); empty: all."""
 
 
 class ModelFact(Message, frozen=True):
@@ -87,15 +125,20 @@ class ModelFact(Message, frozen=True):
     """Its chat template takes tools."""
     problem: str = ""
     """Why it can't be used, and what to do; empty when it can."""
+    shape: Shape | None = None
+    """What placing it needs to know; None: it can't be used."""
+    folder_mark: str = ""
+    """Changes when the folder's files do."""
 
 
 class InstanceFact(Message, frozen=True):
-    """A model placed on this cluster and how it is; key `instance/<id>`."""
+    """A placed model and how it is, told by its rank 0; key `instance/<id>/<epoch>`."""
 
     id: InstanceId
     epoch: int
     model: ModelId
     nodes: tuple[NodeId, ...]
+    """In rank order."""
     phase: Phase
     reason: str
     """What it does, waits for or failed of, and what to do."""
@@ -113,6 +156,61 @@ class InstanceFact(Message, frozen=True):
     active_bytes: int = 0
     cached_bytes: int = 0
     tokens_per_s: float = 0.0
+    stages: tuple[Stage, ...] = ()
+
+
+class RankFact(Message, frozen=True):
+    """One rank of an instance that has several, told by its node; key `rank/<instance>/<epoch>/<rank>`."""
+
+    instance: InstanceId
+    epoch: int
+    rank: int
+    node: NodeId
+    phase: Phase
+    reason: str
+    progress: float | None = None
+    hop: str = ""
+    """Where its engine takes hidden states from other ranks: an endpoint, once it listens."""
+    ring: str = ""
+    """HOST:PORT of its place in its stage's tensor group."""
+    permanent: bool = False
+    """With `failed`: another try on the same nodes will fail as well."""
+    active_bytes: int = 0
+    kv_bytes: int = 0
+
+
+class DeclaredFact(Message, frozen=True):
+    """What the coordinator has declared of an instance; key `declared/<instance>`.
+
+    Of two declarations the one with the higher (epoch, term) counts, wherever it comes from.
+    """
+
+    instance: Instance
+    term: Term
+    reason: str = ""
+    """Why it is in this epoch, or why it has no place."""
+    withdrawn: bool = False
+    successor: Instance | None = None
+    """The next epoch, being prepared beside this one; it takes over when it is ready."""
+    at: float = 0.0
+    """When it was declared, seconds since 1970."""
+
+
+class WishFact(Message, frozen=True):
+    """What a node was started to serve; key `wish/<node>`. The coordinator places each model that is not yet."""
+
+    node: NodeId
+    since: float
+    """When the node was started, seconds since 1970: what was declared later has seen this wish."""
+    wishes: tuple[Wish, ...]
+
+
+class CoordinatorFact(Message, frozen=True):
+    """This node is the coordinator; key `coordinator/<node>`."""
+
+    node: NodeId
+    term: Term
+    since: float
 
 
 class RequestState(StrEnum):
@@ -144,7 +242,16 @@ class RequestFact(Message, frozen=True):
     tokens_per_s: float = 0.0
 
 
-Fact: TypeAlias = NodeFact | ModelFact | InstanceFact | RequestFact
+Fact: TypeAlias = (
+    NodeFact
+    | ModelFact
+    | InstanceFact
+    | RankFact
+    | DeclaredFact
+    | WishFact
+    | CoordinatorFact
+    | RequestFact
+)
 
 
 # -- how facts travel ----------------------------------------------------------------------------

@@ -116,6 +116,8 @@ class RefusalCode(StrEnum):
     ENGINE_LOST = "engine_lost"
     ENGINE_FAILED = "engine_failed"
     CANCELLED = "cancelled"
+    NOT_COORDINATOR = "not_coordinator"
+    """Only between nodes: ask the coordinator instead."""
 
 
 class Refusal(Value, frozen=True):
@@ -168,3 +170,5 @@ class Delta(Value, frozen=True):
     """How many tokens were generated since the last delta, shown or held back."""
     logprobs: tuple[TokenLogprob, ...] = ()
     finish: Finish | None = None
+    ids: tuple[int, ...] = ()
+    """Those tokens, so that another engine can go on from them."""

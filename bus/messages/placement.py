@@ -1,6 +1,7 @@
-"""The conversation about which model runs where: wishes, declared instances, and who serves a model."""
+"""The conversation about which model runs where: wishes, choices, declared instances, and who serves a model."""
 
 from enum import StrEnum
+from typing import TypeAlias
 
 from bus.messages.base import InstanceId, Message, ModelId, NodeId, Value
 from bus.messages.generation import Refusal
@@ -12,6 +13,7 @@ class Sharding(StrEnum):
     PIPELINE = "pipeline"
     TENSOR = "tensor"
     HYBRID = "hybrid"
+    """Tensor inside a stage, pipeline between stages."""
 
 
 class Interconnect(StrEnum):
@@ -21,22 +23,105 @@ class Interconnect(StrEnum):
     JACCL = "jaccl"
 
 
+class Stage(Value, frozen=True):
+    """A run of layers, held by one node or divided over several."""
+
+    first: int
+    """Its first layer."""
+    end: int
+    """The layer after its last."""
+    nodes: tuple[NodeId, ...]
+    """Its tensor ranks, in order; one node: the stage is not divided."""
+    needed_bytes: int = 0
+    """What each of its nodes is reckoned to hold at most: weights, KV cache and room to compute in."""
+
+
+class Wish(Value, frozen=True):
+    """What somebody wants placed; what is None or empty is left to the placement."""
+
+    model: ModelId
+    sharding: Sharding | None = None
+    interconnect: Interconnect | None = None
+    nodes: tuple[NodeId, ...] = ()
+    """Ids in rank order: all tensor ranks of the first stage, then those of the next."""
+    layers: tuple[int, ...] = ()
+    """How many layers each stage has."""
+    stages: int | None = None
+    tensor: int | None = None
+    """Ranks per stage."""
+    context: int | None = None
+    """The longest prompt and answer together, in tokens."""
+
+
 class Instance(Value, frozen=True):
-    """A model placed on nodes: declared by the coordinator, carried out by the nodes' Runners."""
+    """A model placed on nodes: declared by the coordinator, held by all, carried out by the nodes' Runners.
+
+    Rank r is tensor rank r % T of stage r // T, where every stage has T nodes. Without stages it is wanted,
+    but there is no place for it.
+    """
 
     id: InstanceId
     epoch: int
+    """Counts its placements: a change of nodes, layers or connections is a new one."""
     model: ModelId
-    path: str
-    """The model's folder on this node."""
-    nodes: tuple[NodeId, ...]
-    """In rank order."""
+    stages: tuple[Stage, ...]
     context: int
     """The longest prompt and answer together, in tokens."""
-    needed_bytes: int
-    """What it is reckoned to hold at most: weights, KV cache and room to compute in."""
     sharding: Sharding = Sharding.PIPELINE
     interconnect: Interconnect = Interconnect.RING
+    wish: Wish | None = None
+    """What it was made from; None: it was asked for by a request or at a node's start."""
+
+    @property
+    def nodes(self) -> tuple[NodeId, ...]:
+        """In rank order."""
+        return tuple(node for stage in self.stages for node in stage.nodes)
+
+    @property
+    def tensor(self) -> int:
+        """Ranks per stage."""
+        return len(self.stages[0].nodes) if self.stages else 0
+
+    def rank_of(self, node: NodeId) -> int | None:
+        """The rank that a node holds; None: it holds none."""
+        return self.nodes.index(node) if node in self.nodes else None
+
+
+class Term(Value, frozen=True, order=True):
+    """A coordinator's time in office: numbers grow, and no two nodes have the same one."""
+
+    number: int = 0
+    node: NodeId = NodeId("")
+
+
+class Choice(Value, frozen=True):
+    """One way to place a wish, and how good it is."""
+
+    stages: tuple[Stage, ...]
+    sharding: Sharding
+    interconnect: Interconnect
+    context: int
+    score: float
+    """Tokens per second that are expected of one stream; for comparison only."""
+    why: str
+    """One line for a person to read."""
+
+
+class Ruled(Value, frozen=True):
+    """One way that is out of the question, and why, for a person to read."""
+
+    what: str
+    why: str
+
+
+class Previews(Value, frozen=True):
+    """All that was weighed for a wish, best first."""
+
+    choices: tuple[Choice, ...]
+    ruled_out: tuple[Ruled, ...] = ()
+
+
+# -- between a request and the placement of its node -----------------------------------------------
 
 
 class Want(Message, frozen=True):
@@ -50,21 +135,38 @@ class Serving(Message, frozen=True):
     """This instance serves the model, now or as soon as it is ready."""
 
     instance: InstanceId
+    epoch: int
 
 
 class NotServed(Message, frozen=True):
     """Nothing serves the model, and why."""
 
     refusal: Refusal
+    unplaced: bool = False
+    """Nobody has asked the coordinator for it yet."""
 
 
-class Declared(Message, frozen=True):
-    """An instance is to run here."""
-
-    instance: Instance
+# -- to the coordinator ----------------------------------------------------------------------------
 
 
-class Withdrawn(Message, frozen=True):
-    """An instance is to run no more."""
+class Create(Message, frozen=True):
+    """Place this wish so many times; answered by Created. With `once`: unless its model is placed already."""
+
+    wish: Wish
+    replicas: int = 1
+    once: bool = False
+
+
+class Created(Message, frozen=True):
+    """What was declared."""
+
+    instances: tuple[Instance, ...]
+
+
+class Withdraw(Message, frozen=True):
+    """Have an instance run no more: its requests end first, within a limit, or move to another one."""
 
     instance: InstanceId
+
+
+ToCoordinator: TypeAlias = Create | Withdraw
