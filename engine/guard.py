@@ -1,10 +1,14 @@
 """Keeps one sequence's fault from reaching the batch that it is computed in."""
 
+import logging
+
 import mlx.core as mx
 
 from engine.border import Processor
 from engine.penalties import Penalties
-from engine.work import Job
+from engine.steps import Entry
+
+logger = logging.getLogger(__name__)
 
 
 class Guard:
@@ -14,20 +18,18 @@ class Guard:
         self._processor = processor
         self.failure: Exception | None = None
 
-    def __repr__(self) -> str:
-        return f"<Guard of {self._processor!r}, failure: {self.failure!r}>"
-
     @classmethod
-    def of(cls, job: Job, vocabulary: int) -> "Guard | None":
-        """For a job's penalties, if it has any."""
-        if not Penalties.wanted(job.decoding):
+    def of(cls, entry: Entry) -> "Guard | None":
+        """For a sequence's penalties, if it has any."""
+        if entry.penalties is None:
             return None
-        return cls(Penalties(job.decoding, job.tokens, vocabulary))
+        return cls(Penalties(entry.penalties, entry.tokens, entry.vocabulary, entry.generated))
 
     def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
         if self.failure is None:
             try:
                 return self._processor(tokens, logits)
             except Exception as failure:
+                logger.exception("a sequence's penalties failed")
                 self.failure = failure
         return logits

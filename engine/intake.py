@@ -67,7 +67,7 @@ class Intake:
         chat = submit.prompt if isinstance(submit.prompt, ChatPrompt) else None
         return Job(
             sequence=submit.sequence,
-            tokens=tokens,
+            tokens=tokens + self._known(submit.resume),
             arrived_s=self._clock(),
             max_tokens=self._limit(submit, len(tokens)),
             decoding=decoding,
@@ -79,6 +79,7 @@ class Intake:
             tools=chat.tools if chat else (),
             reasoning=chat is not None and self._tokenizer.opens_reasoning(tokens),
             continues=chat is None or continues(chat),
+            resumed=len(submit.resume),
         )
 
     def _tokens(self, prompt: Prompt) -> list[int]:

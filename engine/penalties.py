@@ -15,17 +15,22 @@ class Penalties:
     added, both as OpenAI's API has it.
     """
 
-    def __init__(self, decoding: Decoding, prompt: Sequence[int], vocabulary: int) -> None:
+    def __init__(
+        self, decoding: Decoding, tokens: Sequence[int], vocabulary: int, generated: int = 0
+    ) -> None:
+        """`tokens`: the prompt, and at its end those that were `generated` already."""
         self._decoding = decoding
         self._counts_wanted = bool(decoding.presence_penalty or decoding.frequency_penalty)
         self._repetition_wanted = decoding.repetition_penalty != 1.0
-        self._counts = mx.zeros((vocabulary,)) if self._counts_wanted else None
+        self._counts = None
+        if self._counts_wanted:
+            self._counts = _histogram(tokens[len(tokens) - generated :], vocabulary)
         self._seen = None
         if self._repetition_wanted:
             self._seen = mx.zeros((vocabulary,), dtype=mx.bool_)
-            self._seen[mx.array(list(set(prompt)))] = True
+            self._seen[mx.array(list(set(tokens)))] = True
         self._bias = _dense(decoding.logit_bias, vocabulary)
-        self._prompt_tokens = len(prompt)
+        self._known_tokens = len(tokens)
 
     @staticmethod
     def wanted(decoding: Decoding) -> bool:
@@ -39,7 +44,7 @@ class Penalties:
 
     def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
         """`tokens`: all so far, [n]; `logits`: [1, vocabulary]."""
-        if tokens.size > self._prompt_tokens:
+        if tokens.size > self._known_tokens:
             self._count(tokens[-1:])
         if self._seen is not None:
             penalty = self._decoding.repetition_penalty
@@ -59,6 +64,13 @@ class Penalties:
             self._counts = self._counts.at[token].add(1.0)
         if self._seen is not None:
             self._seen[token] = True
+
+
+def _histogram(tokens: Sequence[int], vocabulary: int) -> mx.array:
+    counts = mx.zeros((vocabulary,))
+    if not tokens:
+        return counts
+    return counts.at[mx.array(list(tokens))].add(1.0)
 
 
 def _dense(bias: Mapping[int, float], vocabulary: int) -> mx.array | None:

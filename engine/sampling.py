@@ -44,12 +44,13 @@ class Row:
     drawn: int = 0
 
     @classmethod
-    def of(cls, decoding: Decoding, seed: int, vocabulary: int) -> "Row":
-        """A row for checked settings; `seed` where the request brings none."""
+    def of(cls, decoding: Decoding, seed: int, vocabulary: int, drawn: int = 0) -> "Row":
+        """A row for checked settings; `seed` where the request brings none. `drawn`: tokens that the sequence
+        has already, so that it goes on with the draw after theirs."""
         top_k = decoding.top_k if 0 < decoding.top_k < vocabulary else 0
         top_p = decoding.top_p if 0.0 < decoding.top_p < 1.0 else (1.0 if decoding.top_p >= 1.0 else 0.0)
         own = seed if decoding.seed is None else decoding.seed
-        return cls(decoding.temperature, top_p, top_k, decoding.min_p, own & _MASK)
+        return cls(decoding.temperature, top_p, top_k, decoding.min_p, own & _MASK, drawn)
 
     @property
     def greedy(self) -> bool:

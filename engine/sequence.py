@@ -1,6 +1,6 @@
 """One sequence from its first generated token to its finish."""
 
-from bus.messages.generation import Delta, Finish, FinishReason, TokenLogprob, ToolCall
+from bus.messages.generation import Delta, Finish, FinishReason, TokenLogprob
 from engine.detokenizer import Detokenizer
 from engine.logprobs import Likely, Speller, describe
 from engine.reply import Reply, Said
@@ -12,6 +12,11 @@ class Sequence:
     """Turns a job's tokens into deltas: text in whole characters, no stop string, no marker.
 
     Stop strings are looked for in the answer's content: not in its reasoning, not in its calls.
+
+    Everything that a delta says hangs on the tokens alone, so a job that comes with some of its answer is
+    taken up by reading them again in silence: what was half said, such as a character, a marker, a call or a
+    possible stop string, is half said again. Log-probabilities can't be had again. Where they are wanted,
+    a delta waits until nothing is held back: then whoever has its tokens has all that belongs to them.
     """
 
     def __init__(
@@ -24,42 +29,51 @@ class Sequence:
         self._reply = reply
         self._speller = speller
         self._stops = StopMatcher(job.stop)
-        self._echo = job.echo
         self._reasoning_tokens = 0
         self._characters = 0
         """Of the answer as it was generated, markers and all."""
         self._logprobs: list[tuple[int, TokenLogprob]] = []
         """Where each token's text begins, of tokens whose text is held back."""
+        self._unsaid = Said(content="" if job.resumed else job.echo)
+        """What waits to be told."""
+        self._ids: tuple[int, ...] = ()
+        """Tokens since the last delta that told any."""
+        for token in job.answered:
+            self._stops.feed(self._read(token)[1].content)
 
     def take(self, token: int, likely: Likely | None) -> Delta:
         """What this token adds; with a finish, the sequence is over."""
-        self.generated += 1
-        if token in self._eos:
-            if not self.job.ignore_eos:
-                return self._end(FinishReason.STOP, Said())
-            text = ""
-        else:
-            text = self._detokenizer.add(token)
-        said = self._reply.feed(text)
-        if self._reply.reasoning:
-            self._reasoning_tokens += 1
+        self._ids += (token,)
+        if token in self._eos and not self.job.ignore_eos:
+            self.generated += 1
+            return self._end(FinishReason.STOP, Said())
+        begins = self._characters
+        text, said = self._read(token)
         if likely is not None:
-            entry = describe(token, text, likely, self._speller)
-            self._logprobs.append((self._characters, entry))
-        self._characters += len(text)
+            self._logprobs.append((begins, describe(token, text, likely, self._speller)))
         if self.generated >= self.job.max_tokens:
             return self._end(FinishReason.LENGTH, said)
         return self._show(said)
 
     def nothing(self) -> Delta:
-        """The only delta of a sequence that asked for no tokens."""
+        """The only delta of a sequence that asked for no (more) tokens."""
         return self._end(FinishReason.LENGTH, Said())
+
+    def _read(self, token: int) -> tuple[str, Said]:
+        """A token's text, and what it says."""
+        self.generated += 1
+        text = "" if token in self._eos else self._detokenizer.add(token)
+        said = self._reply.feed(text)
+        if self._reply.reasoning:
+            self._reasoning_tokens += 1
+        self._characters += len(text)
+        return text, said
 
     def _end(self, reason: FinishReason, said: Said) -> Delta:
         tail = self._detokenizer.finish()
         self._characters += len(tail)
         for more in (self._reply.feed(tail), self._reply.finish()):
-            said = Said(said.content + more.content, said.reasoning + more.reasoning, said.calls + more.calls)
+            said = _joined(said, more)
         if reason is FinishReason.STOP and self._reply.called:
             reason = FinishReason.TOOL_CALLS
         return self._show(said, reason)
@@ -77,26 +91,29 @@ class Sequence:
             visible = self._characters + 1
         else:
             visible = self._characters - self._reply.held - self._stops.held
-        return self._delta(text, said.reasoning, said.calls, self._logprobs_before(visible), finish)
+        self._unsaid = _joined(self._unsaid, Said(text, said.reasoning, said.calls))
+        if finish is None and self._waits(visible):
+            return Delta(self.job.sequence)
+        return self._delta(self._logprobs_before(visible), finish)
 
-    def _delta(
-        self,
-        text: str,
-        reasoning: str,
-        calls: tuple[ToolCall, ...],
-        logprobs: tuple[TokenLogprob, ...],
-        finish: Finish | None,
-    ) -> Delta:
-        if self._echo:
-            text, self._echo = self._echo + text, ""
+    def _waits(self, visible: int) -> bool:
+        """Whether a delta would tell tokens whose log-probabilities have to wait for their text."""
+        if self.job.logprobs is None:
+            return False
+        return visible < self._characters or any(begins >= visible for begins, _ in self._logprobs)
+
+    def _delta(self, logprobs: tuple[TokenLogprob, ...], finish: Finish | None) -> Delta:
+        said, self._unsaid = self._unsaid, Said()
+        ids, self._ids = self._ids, ()
         return Delta(
             self.job.sequence,
-            text=text,
-            reasoning=reasoning,
-            tool_calls=calls,
-            tokens=1 if self.generated else 0,
+            text=said.content,
+            reasoning=said.reasoning,
+            tool_calls=said.calls,
+            tokens=len(ids),
             logprobs=logprobs,
             finish=finish,
+            ids=ids,
         )
 
     def _logprobs_before(self, visible: int) -> tuple[TokenLogprob, ...]:
@@ -112,3 +129,7 @@ class Sequence:
             reasoning_tokens=self._reasoning_tokens,
             stop_string=stop,
         )
+
+
+def _joined(said: Said, more: Said) -> Said:
+    return Said(said.content + more.content, said.reasoning + more.reasoning, said.calls + more.calls)

@@ -255,3 +255,33 @@ def test_what_a_template_cannot_be_given_is_refused_by_name(
         accept(words, prompt)
     assert rejected.value.refusal.code is RefusalCode.INVALID
     assert rejected.value.refusal.param == param
+
+
+def resumed(words: Words, tokens: tuple[int, ...], max_tokens: int | None = None) -> Job:
+    submit = Submit(
+        SequenceId("a"), TextPrompt("one three"), stopping=Stopping(max_tokens=max_tokens), resume=tokens
+    )
+    return Intake(words, CONTEXT, VOCABULARY).accept(submit)
+
+
+def test_what_was_generated_already_follows_the_prompt_and_is_told_apart_from_it(words: Words) -> None:
+    job = resumed(words, (7, 8, 9))
+    assert job.tokens == [3, 5, 7, 8, 9]
+    assert (job.prompt_tokens, job.resumed, job.answered) == (2, 3, [7, 8, 9])
+    assert resumed(words, ()).answered == []
+
+
+def test_limits_are_those_of_the_whole_answer_wherever_it_was_begun(words: Words) -> None:
+    assert resumed(words, (7, 8, 9)).max_tokens == CONTEXT - 2
+    assert resumed(words, (7, 8, 9), max_tokens=10).max_tokens == 10
+
+
+def test_tokens_to_go_on_from_must_be_the_models(words: Words) -> None:
+    with pytest.raises(Rejected, match="1000 is no token"):
+        resumed(words, (7, 1000))
+
+
+def test_a_thought_that_was_begun_by_the_answer_is_not_the_prompts(words: Words) -> None:
+    prompt = ChatPrompt((ChatMessage("user", "Hi"),))
+    submit = Submit(SequenceId("a"), prompt, resume=(len("<think>"),))
+    assert not Intake(words, CONTEXT, VOCABULARY).accept(submit).reasoning

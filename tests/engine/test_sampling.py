@@ -117,6 +117,15 @@ def test_a_seed_gives_the_same_tokens_whatever_else_is_in_the_batch(
     assert [sample(rows, [LOGPROBS] * 7)[place] for _ in range(8)] == expected
 
 
+def test_a_row_that_is_taken_up_goes_on_with_the_draw_after_those_that_were_made() -> None:
+    sampling = Decoding(seed=5)
+    whole = Row.of(sampling, 0, 5)
+    expected = [sample([whole], [LOGPROBS])[0] for _ in range(40)]
+    for cut in range(40):
+        rest = Row.of(sampling, 1, 5, drawn=cut)
+        assert [sample([rest], [LOGPROBS])[0] for _ in range(cut, 40)] == expected[cut:]
+
+
 def test_different_seeds_and_positions_draw_differently_and_evenly() -> None:
     draws = [draw(seed, position) for seed in range(50) for position in range(50)]
     assert len(set(draws)) == len(draws)
@@ -138,12 +147,12 @@ def test_a_batch_of_the_wrong_size_is_an_error_and_not_a_wrong_answer() -> None:
 
 
 def penalised(
-    sampling: Decoding, prompt: list[int], generated: list[int], logits: list[float]
+    sampling: Decoding, prompt: list[int], generated: list[int], logits: list[float], resumed: int = 0
 ) -> list[float]:
     """Logits after a sequence's penalties, step by step as the generator calls them."""
-    penalties = Penalties(sampling, prompt, len(logits))
+    penalties = Penalties(sampling, prompt + generated[:resumed], len(logits), resumed)
     result = mx.array([logits])
-    for made in range(len(generated) + 1):
+    for made in range(resumed, len(generated) + 1):
         result = penalties(mx.array(prompt + generated[:made]), mx.array([logits]))
     return [float(value) for value in result[0]]
 
@@ -156,6 +165,13 @@ def test_presence_and_frequency_count_generated_tokens_only() -> None:
 def test_the_repetition_penalty_counts_the_prompt_too_and_minds_the_sign() -> None:
     sampling = Decoding(repetition_penalty=2.0)
     assert penalised(sampling, [0], [1], [4.0, -4.0, 4.0]) == [2.0, -8.0, 4.0]
+
+
+@pytest.mark.parametrize("resumed", range(6))
+def test_tokens_that_another_engine_generated_count_as_generated(resumed: int) -> None:
+    sampling = Decoding(presence_penalty=1.0, frequency_penalty=0.25, repetition_penalty=1.5)
+    whole = penalised(sampling, [0, 4], [1, 2, 1, 4, 1], [1.0] * 6)
+    assert penalised(sampling, [0, 4], [1, 2, 1, 4, 1], [1.0] * 6, resumed) == whole
 
 
 def test_a_bias_is_added() -> None:
