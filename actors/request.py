@@ -4,13 +4,26 @@ import logging
 import time
 from collections.abc import Callable
 
+import pykka
+
 from actors import names
 from actors.actor import LoopActor
 from actors.directory import Directory
 from actors.lifecycle import Killed, Terminated
-from actors.messages import Dispatch, InstanceChanged, Overdue, RequestMessage, Route, Tick
+from actors.mailbox import MailboxFull
+from actors.messages import (
+    Abandon,
+    Dispatch,
+    DoorMessage,
+    InstanceChanged,
+    Overdue,
+    RequestMessage,
+    Route,
+    Tick,
+)
 from actors.outlet import Outlet
-from actors.retry import REQUEST_RETRIES, is_passing
+from actors.reference import AskTimeout, Ref
+from actors.retry import RequestTries
 from actors.tally import Tally
 from bus.bus import Bus
 from bus.messages.base import InstanceId, NodeId
@@ -25,19 +38,14 @@ logger = logging.getLogger(__name__)
 REPORT_S = 0.5
 """How often the request's fact is published while tokens flow."""
 
-LOOK_AGAIN_S = 0.02
-"""Between two looks for an actor that has just been declared or is being restarted."""
-
-LOOKS = 500
-"""How often it looks before it gives up."""
-
 PLACEMENT_TIMEOUT_S = 30.0
 """Placing reads model folders, which may lie on a slow disk."""
 
 
 class Request(LoopActor[RequestMessage]):
-    """It has an instance found, dispatches its sequences to that instance's Runner, and puts what comes of
-    them into its outlet. Killing it is how a request is cancelled: its Runner watches it."""
+    """It has an instance found, dispatches its sequences to that instance's door, and puts what comes of
+    them into its outlet. When their engine is lost, it has one found again and goes on from the tokens that
+    it has: its client sees a pause. Killing it is how a request is cancelled: its door watches it."""
 
     mailbox_bound = 100_000
 
@@ -59,8 +67,8 @@ class Request(LoopActor[RequestMessage]):
         self._instance: InstanceId | None = None
         self._reason = "looking for an instance"
         self._started_at = time.time()
-        self._losses = self._looks = 0
-        self._rerouting = False
+        self._door: Ref[DoorMessage] | None = None
+        self._tries = RequestTries()
 
     async def on_start(self) -> None:
         """Look for an instance."""
@@ -78,8 +86,9 @@ class Request(LoopActor[RequestMessage]):
             case InstanceChanged(phase=phase, reason=reason, progress=progress):
                 percent = "" if progress is None else f", {progress:.0%}"
                 self._wait(f"the model is {phase}: {reason}{percent}")
-            case Terminated():
-                self._refused(Refusal(RefusalCode.ENGINE_LOST, "the instance is gone"))
+            case Terminated(ref=ref):
+                if ref == self._door:
+                    self._refused(_lost("the instance is gone"))
             case Route():
                 await self._route()
             case Tick():
@@ -106,50 +115,51 @@ class Request(LoopActor[RequestMessage]):
     # -- finding an instance ---------------------------------------------------------------------
 
     async def _route(self) -> None:
-        if self._instance is None and not await self._ask_placement():
+        serving = await self._ask_placement()
+        if serving is None:
             return
-        assert self._instance is not None
-        runner = self._directory.find(names.runner(self._instance))
-        if runner is None:
-            self._look_again("the model's runner")
+        door = self._directory.find(names.door(serving.instance, serving.epoch))
+        if door is None:
+            self._refused(_lost("the model's instance is not there yet"))
             return
-        self._rerouting = False
-        runner.watch(self.actor_ref)
-        runner.post(Dispatch(self._tally.submits(), self.actor_ref))
+        self._instance, self._door = serving.instance, door
+        door.watch(self.actor_ref)
+        if not door.post(Dispatch(self._tally.submits(), self.actor_ref)):
+            self._refused(_lost("the model's instance takes nothing now"))
 
-    async def _ask_placement(self) -> bool:
-        """Have the model placed; false: there is no instance (yet)."""
+    async def _ask_placement(self) -> Serving | None:
+        """Have the model placed; None: there is no instance (yet), and that has been seen to."""
         placement = self._directory.find(names.PLACEMENT)
         if placement is None:
-            self._look_again("this node's placement")
-            return False
-        match await placement.request(Want(model=self._order.model), timeout=PLACEMENT_TIMEOUT_S):
-            case Serving(instance=instance):
-                self._instance = instance
-                return True
+            self._refused(_lost("this node's placement is not there yet"))
+            return None
+        try:
+            answer = await placement.request(Want(model=self._order.model), timeout=PLACEMENT_TIMEOUT_S)
+        except (AskTimeout, MailboxFull, pykka.ActorDeadError) as error:
+            self._refused(_lost(f"this node's placement does not answer: {error}"))
+            return None
+        match answer:
+            case Serving():
+                return answer
             case NotServed(refusal=refusal):
-                self._fail(refusal)
+                self._refused(refusal)
             case other:
                 raise TypeError(f"Placement answered {other!r}")
-        return False
-
-    def _look_again(self, who: str) -> None:
-        self._looks += 1
-        if self._looks > LOOKS:
-            self._fail(Refusal(RefusalCode.ENGINE_LOST, f"{who} is not there", retry_after_s=1.0))
-        else:
-            self.tell_later(LOOK_AGAIN_S, Route())
+        return None
 
     # -- its answers -----------------------------------------------------------------------------
 
     def _follow(self, message: Delta | Prefilled | Accepted | Refused) -> None:
+        if not self._tally.expects(message.sequence):
+            return
         match message:
             case Delta():
                 self._add(message)
             case Prefilled():
                 self._tally.prefill(message)
-                self._wait("computing the prompt", self._tally.prefilled, self._tally.to_prefill)
+                self._wait_for_prefill()
             case Accepted(sequence=sequence, prompt_tokens=count):
+                self._tries.took()
                 if self._tally.accept(sequence, count):
                     self._admitted()
             case Refused(refusal=refusal):
@@ -162,43 +172,54 @@ class Request(LoopActor[RequestMessage]):
         self._publish()
 
     def _add(self, delta: Delta) -> None:
-        first = not self._tally.shown
+        paused = not self._tally.flowing
+        if delta.tokens:
+            self._tries.progressed()
         for chunk in self._tally.add(delta, time.monotonic()):
             self._outlet.put(chunk)
         if self._tally.finished:
             self._outlet.put(Completed(usage=self._tally.usage()))
             self.stop()
-        elif first:
+        elif paused and self._tally.flowing:
             self._reason = "generating"
             self._publish()
 
+    def _wait_for_prefill(self) -> None:
+        tally = self._tally
+        if tally.generated:
+            self._wait("computing again what it has of the answer")
+        else:
+            self._wait("computing the prompt", tally.prefilled, tally.to_prefill)
+
     def _wait(self, reason: str, done: int = 0, total: int = 0) -> None:
-        if self._tally.shown:
+        if self._tally.flowing:
             return
         changed = reason != self._reason
         self._reason = reason
-        self._outlet.put(Waiting(reason=reason, done=done, total=total))
+        if changed or total:
+            self._outlet.put(Waiting(reason=reason, done=done, total=total))
         if changed:
             self._publish()
 
     def _refused(self, refusal: Refusal) -> None:
-        """Try again what may go better now, as long as the client has seen nothing; else this is the end."""
-        if self._outlet.ended or self._rerouting:
-            return  # each of its sequences is refused: the first one said it all
-        if is_passing(refusal.code) and not self._tally.shown:
-            self._losses += 1
-            wait_s = REQUEST_RETRIES.wait_s(self._losses)
-            if wait_s is not None:
-                self._begin_again(refusal.message, wait_s)
-                return
-        self._fail(refusal)
-
-    def _begin_again(self, reason: str, wait_s: float) -> None:
-        self._tally = Tally(self._order)
-        self._instance = None
-        self._rerouting = True
-        self._wait(reason)
+        """Go on elsewhere after what passes; after anything else, this is the end."""
+        if self._outlet.ended:
+            return
+        wait_s = self._tries.wait_s(refusal.code, self._tally.admitted)
+        if wait_s is None:
+            self._fail(refusal)
+            return
+        logger.debug("%s asks again in %.2f s: %s", self._id, wait_s, refusal.message)
+        self._leave_door()
+        self._wait(refusal.message)
         self.tell_later(wait_s, Route())
+
+    def _leave_door(self) -> None:
+        """Nothing that was dispatched so far is wanted any more: some of it may be computed still."""
+        door, self._door, self._instance = self._door, None, None
+        if door is not None:
+            door.unwatch(self.actor_ref)
+            door.post(Abandon(self._tally.lose()))
 
     def _fail(self, refusal: Refusal) -> None:
         self._outlet.put(Failed(refusal=refusal))
@@ -235,3 +256,7 @@ class Request(LoopActor[RequestMessage]):
             tokens_per_s=tally.tokens_per_s,
         )
         self._bus.publish(self._key, fact)
+
+
+def _lost(why: str) -> Refusal:
+    return Refusal(RefusalCode.ENGINE_LOST, why, retry_after_s=1.0)

@@ -9,6 +9,9 @@ _PASSING = frozenset({RefusalCode.ENGINE_LOST})
 """Faults that a node tries to get over by itself. Every other one is for its client to act on: permanent ones
 are never retried, and `overloaded` says when to come back."""
 
+_PASSING_FOR_ADMITTED = _PASSING | {RefusalCode.OVERLOADED}
+"""Who was admitted is not sent away: its client sees an answer that pauses."""
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
@@ -26,9 +29,44 @@ ENGINE_RESTARTS = RetryPolicy(attempts=5, backoff=Backoff(first_s=0.2, longest_s
 """An engine process that ended by itself is started again."""
 
 REQUEST_RETRIES = RetryPolicy(attempts=3, backoff=Backoff(first_s=0.1, longest_s=2.0))
-"""A request that lost its engine before the client saw anything is submitted again."""
+"""A request whose engine is lost under it goes on with another. Counted from its last new token: one whose
+own computing ends engines is not handed to all of them in turn."""
+
+DOOR_RETRIES = RetryPolicy(attempts=120, backoff=Backoff(first_s=0.02, longest_s=0.5))
+"""A request that no engine has taken asks again, for about a minute: by then a node that fell silent has been
+noticed, its model placed anew, and the way there is known. Where it waits in a line, it is not asking."""
 
 
-def is_passing(code: RefusalCode) -> bool:
-    """Whether the node itself tries again."""
-    return code in _PASSING
+def is_passing(code: RefusalCode, admitted: bool = False) -> bool:
+    """Whether the node itself tries again, for a request that was `admitted` somewhere already or was not."""
+    return code in (_PASSING_FOR_ADMITTED if admitted else _PASSING)
+
+
+@dataclass(slots=True)
+class RequestTries:
+    """What one request has been through. Its deadline bounds all of it; this bounds what is in vain."""
+
+    taken: bool = False
+    """By the engine that it was last dispatched to."""
+    lost: int = 0
+    """Engines, since its last new token."""
+    untaken: int = 0
+    """Times that nobody took it, since somebody did."""
+
+    def took(self) -> None:
+        """An engine has accepted it."""
+        self.taken, self.untaken = True, 0
+
+    def progressed(self) -> None:
+        """There is a new token."""
+        self.lost = 0
+
+    def wait_s(self, code: RefusalCode, admitted: bool) -> float | None:
+        """It was refused: how long to wait before it asks again; None: this is its end."""
+        if not is_passing(code, admitted):
+            return None
+        if self.taken:
+            self.taken, self.lost = False, self.lost + 1
+            return REQUEST_RETRIES.wait_s(self.lost)
+        self.untaken += 1
+        return DOOR_RETRIES.wait_s(self.untaken)

@@ -1,11 +1,14 @@
-"""What the sequences of one request have come to: counts, the chunks to show, and when all is said."""
+"""What the sequences of one request have come to: counts, the chunks to show, and how to go on elsewhere."""
 
+import secrets
 from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from bus.messages.base import RequestId, SequenceId
 from bus.messages.engine import Prefilled, Submit
 from bus.messages.facts import RequestState
-from bus.messages.generation import Delta, Finish
+from bus.messages.generation import Delta, Finish, Sampling
 from bus.messages.request import Chunk, Order, Usage
 
 
@@ -18,17 +21,31 @@ class Answer:
     prefilled: int = 0
     generated: int = 0
     finish: Finish | None = None
+    ids: list[int] = field(default_factory=list)
+    """Its tokens so far: all that another engine needs to go on with it."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """All answers of a request. Fed with what its runner says, in any order between sequences."""
+    """All answers of a request, over all engines that work on it. Fed with what they say, in any order
+    between sequences.
+
+    With each engine that is lost, what is unfinished gets new names: whatever still comes under the old ones
+    is not expected any more, and so no token can count twice.
+    """
 
     order: Order
     answers: dict[SequenceId, Answer] = field(init=False)
+    """By the names that they have now."""
     first_token_at: float | None = None
     last_token_at: float | None = None
     admitted: bool = False
+    flowing: bool = False
+    """Tokens come from the engine that works on it now."""
+    losses: int = 0
+    """Engines that were lost."""
+    _lot: int = field(default_factory=lambda: secrets.randbits(63))
+    """The seed of an order that brings none: it must stay the same from engine to engine."""
     _held: list[Chunk] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -36,37 +53,70 @@ class Tally:
         self.answers = {sequence_id(self.order.request, index): Answer(index) for index in range(count)}
 
     def submits(self) -> tuple[Submit, ...]:
-        """What to ask of the engine: answer i of prompt p has index p*n + i and a seed of its own."""
+        """What to ask of an engine, of all that is unfinished: answer i of prompt p has index p*n + i and a
+        seed of its own."""
         order = self.order
         return tuple(
             Submit(
                 sequence=sequence,
                 prompt=order.prompts[answer.index // order.n],
-                sampling=order.sampling.reseeded(answer.index % order.n),
+                sampling=self._sampling(answer.index),
                 stopping=order.stopping,
                 logprobs=order.logprobs,
                 echo=order.echo,
+                resume=tuple(answer.ids),
             )
             for sequence, answer in self.answers.items()
+            if answer.finish is None
         )
 
+    def _sampling(self, index: int) -> Sampling:
+        """Where the client gave no seed, the same prompt twice must not get the same answer twice."""
+        sampling = self.order.sampling
+        if sampling.seed is not None:
+            return sampling.reseeded(index % self.order.n)
+        return replace(sampling, seed=self._lot).reseeded(index)
+
+    def lose(self) -> tuple[SequenceId, ...]:
+        """The engine is lost: what is unfinished is to be submitted again. Returns its names so far."""
+        old = self.unfinished
+        self.losses += 1
+        self.flowing = False
+        answers = list(self.answers.items())
+        self.answers = {}
+        for name, answer in answers:
+            if answer.finish is None:
+                answer.prefilled = 0
+                name = sequence_id(self.order.request, answer.index, self.losses)
+            self.answers[name] = answer
+        return old
+
+    def expects(self, sequence: SequenceId) -> bool:
+        """Whether there may be more of a sequence of that name; else it comes from an engine that is lost."""
+        return sequence in self.answers and self.answers[sequence].finish is None
+
     def accept(self, sequence: SequenceId, prompt_tokens: int) -> bool:
-        """A sequence was taken; true when with this one all of them are."""
+        """A sequence was taken; true when with this one all of them are, for the first time."""
         self.answers[sequence].prompt_tokens = prompt_tokens
+        if self.admitted:
+            return False
         self.admitted = all(answer.prompt_tokens is not None for answer in self.answers.values())
         return self.admitted
 
     def prefill(self, prefilled: Prefilled) -> None:
-        """More of a prompt is computed."""
-        self.answers[prefilled.sequence].prefilled = prefilled.done
+        """More of a prompt is computed. The answer so far comes after it, and is not counted."""
+        answer = self.answers[prefilled.sequence]
+        answer.prefilled = min(prefilled.done, prefilled.total - len(answer.ids))
 
     def add(self, delta: Delta, now: float) -> list[Chunk]:
         """More of one answer; returns what may be shown: nothing before all sequences are accepted."""
         answer = self.answers[delta.sequence]
         answer.generated += delta.tokens
+        answer.ids += delta.ids
         answer.finish = delta.finish
         answer.prefilled = answer.prompt_tokens or 0
         if delta.tokens:
+            self.flowing = True
             self.first_token_at = self.first_token_at or now
             self.last_token_at = now
         chunk = Chunk(
@@ -83,11 +133,6 @@ class Tally:
             return []
         held, self._held = self._held, []
         return [*held, chunk] if _says_something(chunk) else held
-
-    @property
-    def shown(self) -> bool:
-        """Whether the client may have seen some of the answer, so that it can't be begun again."""
-        return self.first_token_at is not None
 
     @property
     def finished(self) -> bool:
@@ -131,9 +176,10 @@ class Tally:
     @property
     def state(self) -> RequestState:
         """What a person would say it is doing."""
-        if self.shown:
+        if self.flowing:
             return RequestState.DECODE
-        return RequestState.PREFILL if self.prefilled else RequestState.WAITING
+        prefills = any(answer.prefilled and answer.finish is None for answer in self.answers.values())
+        return RequestState.PREFILL if prefills else RequestState.WAITING
 
     def usage(self) -> Usage:
         """The bill, once finished: the engine's own counts."""
@@ -145,9 +191,9 @@ class Tally:
         )
 
 
-def sequence_id(request: RequestId, index: int) -> SequenceId:
-    """The name of a request's index-th answer."""
-    return SequenceId(f"{request}/{index}")
+def sequence_id(request: RequestId, index: int, losses: int = 0) -> SequenceId:
+    """The name of a request's index-th answer, after it lost so many engines."""
+    return SequenceId(f"{request}/{index}/{losses}" if losses else f"{request}/{index}")
 
 
 def _says_something(chunk: Chunk) -> bool:

@@ -76,3 +76,75 @@ def test_a_request_waits_then_prefills_then_decodes() -> None:
     states.append(tally.state)
     assert states == [RequestState.WAITING, RequestState.PREFILL, RequestState.DECODE]
     assert tally.tokens_per_s == 2.0
+
+
+def test_without_a_seed_every_answer_gets_one_of_its_own_that_it_keeps() -> None:
+    tally = Tally(order(n=2, prompts=("a", "a")))
+    seeds = [submit.sampling.seed for submit in tally.submits()]
+    assert None not in seeds
+    assert len(set(seeds)) == 4
+    tally.lose()
+    assert [submit.sampling.seed for submit in tally.submits()] == seeds
+    assert seeds[0] != Tally(order()).submits()[0].sampling.seed
+
+
+def test_only_what_is_unfinished_is_submitted_again_with_the_tokens_that_it_has() -> None:
+    tally = Tally(order(n=3))
+    for index in range(3):
+        tally.accept(sequence_id(REQUEST, index), 10)
+    tally.add(Delta(sequence_id(REQUEST, 0), text="x", tokens=1, ids=(7,)), now=1.0)
+    tally.add(Delta(sequence_id(REQUEST, 1), tokens=1, ids=(9,), finish=finish(1)), now=1.0)
+    tally.add(Delta(sequence_id(REQUEST, 0), tokens=2, ids=(8, 8)), now=2.0)
+    assert tally.lose() == (sequence_id(REQUEST, 0), sequence_id(REQUEST, 2))
+    again = tally.submits()
+    assert [submit.resume for submit in again] == [(7, 8, 8), ()]
+    assert tally.unfinished == tuple(submit.sequence for submit in again)
+
+
+def test_what_a_lost_engine_still_says_is_not_expected() -> None:
+    tally, before = Tally(order(n=2)), sequence_id(REQUEST, 0)
+    assert tally.expects(before)
+    tally.lose()
+    (now, _) = tally.unfinished
+    assert not tally.expects(before)
+    assert tally.expects(now)
+    tally.add(Delta(now, tokens=1, finish=finish(1)), now=1.0)
+    assert not tally.expects(now)
+
+
+def test_a_request_is_admitted_once_and_counts_on_where_it_was() -> None:
+    tally = Tally(order())
+    assert tally.accept(sequence_id(REQUEST, 0), 5)
+    tally.add(Delta(sequence_id(REQUEST, 0), text="x", tokens=2, ids=(1, 2)), now=1.0)
+    tally.lose()
+    (now,) = tally.unfinished
+    assert not tally.accept(now, 5)
+    (chunk,) = tally.add(Delta(now, text="y", tokens=1, ids=(3,)), now=2.0)
+    assert (chunk.index, chunk.text, chunk.generated) == (0, "y", 3)
+    assert tally.prompt_tokens == (5,)
+
+
+def test_an_engine_that_is_lost_before_all_were_accepted_admits_with_the_next_one() -> None:
+    tally = Tally(order(n=2))
+    assert not tally.accept(sequence_id(REQUEST, 0), 5)
+    assert tally.add(Delta(sequence_id(REQUEST, 0), text="x", tokens=1, ids=(1,)), now=1.0) == []
+    tally.lose()
+    first, second = tally.unfinished
+    assert tally.accept(second, 5)
+    shown = tally.add(Delta(first, text="y", tokens=1, ids=(2,)), now=2.0)
+    assert [chunk.text for chunk in shown] == ["x", "y"]
+
+
+def test_an_answer_that_lost_its_engine_waits_and_prefills_again_before_it_decodes() -> None:
+    tally = Tally(order())
+    tally.accept(sequence_id(REQUEST, 0), 100)
+    tally.add(Delta(sequence_id(REQUEST, 0), text="x", tokens=2, ids=(1, 2)), now=1.0)
+    tally.lose()
+    (now,) = tally.unfinished
+    states = [tally.state]
+    tally.prefill(Prefilled(now, done=101, total=102))
+    states.append(tally.state)
+    assert tally.prefilled == tally.to_prefill == 100
+    tally.add(Delta(now, tokens=1, ids=(3,)), now=2.0)
+    states.append(tally.state)
+    assert states == [RequestState.WAITING, RequestState.PREFILL, RequestState.DECODE]
