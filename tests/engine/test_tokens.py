@@ -119,3 +119,16 @@ def test_a_prefill_that_gave_way_goes_on_where_it_was_with_the_same_tokens(
     assert generate(batch, [long], 20) == [bare(loaded, PROMPT)]
     batch.remove([stream, short, long])
     assert batch.kv_bytes == 0
+
+
+@pytest.mark.parametrize("architecture", ["llama", "deepseek_v3", "gpt_oss", "gemma3"])
+def test_an_answer_that_is_taken_up_after_any_token_goes_on_with_the_same_ones(
+    models: Models, architecture: str
+) -> None:
+    loaded = load(models(architecture), None, lambda doing, progress: None)
+    whole = bare(loaded, PROMPT)
+    batch = make_batch(loaded)
+    for cut in range(1, TOKENS, 5):
+        uid = batch.insert(PROMPT + whole[:cut], Row(), None)
+        assert generate(batch, [uid], 64, TOKENS - cut) == [whole[cut:]]
+        batch.remove([uid])
