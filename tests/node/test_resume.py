@@ -1,0 +1,154 @@
+"""A request whose engine is killed in the middle of its answer pauses, and says what it would have said."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from bus.messages.base import ModelId, RequestId
+from bus.messages.generation import ChatMessage, ChatPrompt, Finish, Sampling, Stopping, TextPrompt
+from bus.messages.request import Admitted, Chunk, Completed, Order, RequestEvent, Waiting
+from exo_actors.node import Node
+from tests.node.conftest import TINY
+from tests.node.nodes import engines, events, ready, running, settings
+
+GUIDE = "guide"
+TOKENS = 300
+KILLED_AT = 20
+"""Chunks; the answer's end is far from there."""
+
+
+def order(model: str = TINY, n: int = 1, stop: tuple[str, ...] = (), logprobs: int | None = None) -> Order:
+    return Order(
+        RequestId("a"),
+        ModelId(model),
+        (TextPrompt("Once upon a time"),),
+        n=n,
+        sampling=Sampling(temperature=0.0),
+        stopping=Stopping(max_tokens=TOKENS, stop=stop, ignore_eos=True),
+        logprobs=logprobs,
+    )
+
+
+ORDERS = {
+    "greedy": order(),
+    "several answers": order(n=2),
+    "a seed and a temperature": replace(order(n=2), sampling=Sampling(seed=7, temperature=0.9, top_p=0.95)),
+    "penalties": replace(order(), sampling=Sampling(temperature=0.0, frequency_penalty=0.3)),
+    "log-probabilities": order(n=2, logprobs=2),
+    "an echo": replace(order(), echo=True),
+    "a chat": replace(
+        order(GUIDE), prompts=(ChatPrompt((ChatMessage("user", "How do I add a second machine?"),)),)
+    ),
+}
+
+
+@dataclass
+class Told:
+    """What one answer came to, however it was cut into chunks."""
+
+    text: str = ""
+    reasoning: str = ""
+    tokens: list[tuple[int, str]] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finishes: list[Finish] = field(default_factory=list)
+
+
+def told(events: Sequence[RequestEvent]) -> dict[int, Told]:
+    answers: dict[int, Told] = {}
+    for event in events:
+        if isinstance(event, Chunk):
+            answer = answers.setdefault(event.index, Told())
+            answer.text += event.text
+            answer.reasoning += event.reasoning
+            answer.tokens += [(entry.token, entry.text) for entry in event.logprobs]
+            answer.logprobs += [entry.logprob for entry in event.logprobs]
+            answer.finishes += [event.finish] if event.finish else []
+    return answers
+
+
+def bill(events: Sequence[RequestEvent]) -> Completed:
+    completed = events[-1]
+    assert isinstance(completed, Completed), completed
+    return completed
+
+
+async def disturbed(node: Node, order: Order) -> list[RequestEvent]:
+    """Every event of a request whose engine is killed while it tells."""
+    (engine,) = engines()
+    seen, chunks = [], 0
+    async with node.gateway.open(order) as generation:
+        async for event in generation:
+            seen.append(event)
+            chunks += isinstance(event, Chunk)
+            if chunks == KILLED_AT and isinstance(event, Chunk):
+                engine.kill()
+    return seen
+
+
+def paused(events: Sequence[RequestEvent]) -> bool:
+    """Whether it had to wait after something was told."""
+    kinds = [type(event) for event in events]
+    return Waiting in kinds[kinds.index(Chunk) :]
+
+
+def agree(one: Sequence[RequestEvent], other: Sequence[RequestEvent]) -> None:
+    first, second = told(one), told(other)
+    for answer in (*first.values(), *second.values()):
+        # Computed by prefill instead of by decoding, they may differ in their last bits.
+        answer.logprobs = [round(logprob, 3) + 0.0 for logprob in answer.logprobs]
+    assert first == second
+    assert bill(one) == bill(other)
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS.keys())
+async def test_an_engine_that_is_killed_in_the_middle_costs_a_pause_and_nothing_else(
+    tmp_path: Path, models_dir: Path, order: Order
+) -> None:
+    async with running(settings(tmp_path, models_dir, order.model)) as node:
+        await ready(node, order.model)
+        whole = await events(node, replace(order, request=RequestId("whole")))
+        cut = await disturbed(node, order)
+        assert paused(cut)
+        assert len([event for event in cut if isinstance(event, Admitted)]) == 1
+        agree(cut, whole)
+
+
+async def test_a_stop_string_ends_the_answer_where_it_would_have_been_ended(
+    tmp_path: Path, models_dir: Path
+) -> None:
+    async with running(settings(tmp_path, models_dir, TINY)) as node:
+        await ready(node, TINY)
+        text = told(await events(node, replace(order(), request=RequestId("plain"))))[0].text
+        late = next(
+            text[place : place + 4]
+            for place in range(len(text) * 3 // 4, len(text) - 4)
+            if text.index(text[place : place + 4]) == place
+        )
+        stopped = order(stop=(late,))
+        whole = await events(node, replace(stopped, request=RequestId("whole")))
+        cut = await disturbed(node, stopped)
+        assert paused(cut)
+        agree(cut, whole)
+        (finish,) = told(cut)[0].finishes
+        assert finish.stop_string == late
+
+
+async def test_an_engine_that_is_killed_again_and_again_costs_nothing_either(
+    tmp_path: Path, models_dir: Path
+) -> None:
+    async with running(settings(tmp_path, models_dir, TINY)) as node:
+        await ready(node, TINY)
+        whole = await events(node, replace(order(), request=RequestId("whole")))
+        seen: list[RequestEvent] = []
+        async with node.gateway.open(order()) as generation:
+            async for event in generation:
+                seen.append(event)
+                if sum(isinstance(each, Chunk) for each in seen) in (10, 60, 110) and isinstance(
+                    event, Chunk
+                ):
+                    for engine in engines():
+                        engine.kill()
+        agree(seen, whole)
