@@ -81,8 +81,7 @@ class Draft:
         nodes = self.available()
         if not nodes:
             return "no node takes anything new"
-        ledger = promised(self.declared, self.sight)
-        previews = self.state.plan(wish, self.state.models, nodes, ledger)
+        previews = self._plan(wish, nodes, promised(self.declared, self.sight))
         return previews.choices[0] if previews.choices else _obstacles(previews)
 
     def choose_again(self, fact: DeclaredFact, beside: bool = False) -> Choice | str:
@@ -94,11 +93,14 @@ class Draft:
         ledger = self._ledger_without(fact, beside)
         obstacle = ""
         for wish in wishes_for(fact.instance, nodes):
-            previews = self.state.plan(wish, self.state.models, nodes, ledger)
+            previews = self._plan(wish, nodes, ledger)
             if previews.choices:
                 return previews.choices[0]
             obstacle = _obstacles(previews)
         return obstacle
+
+    def _plan(self, wish: Wish, nodes: tuple[NodeFact, ...], ledger: dict[NodeId, int]) -> Previews:
+        return self.state.plan(wish, self.state.copies_of(wish.model), nodes, ledger, self.sight.in_use())
 
     def _ledger_without(self, fact: DeclaredFact, beside: bool) -> dict[NodeId, int]:
         ledger = promised(self.declared, self.sight)

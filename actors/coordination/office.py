@@ -36,7 +36,7 @@ class Office:
     """One node's view of the office of coordinator; this node takes it when its turn comes.
 
     Each term is higher than any that its holder had seen. Of two nodes that acted unknown to each other the
-    one that goes on takes a new one, once the other has had time to step down and what it declared is known here.
+    one that goes on takes a new one, once the other has had time to step down and its word is known here.
     """
 
     me: NodeId
