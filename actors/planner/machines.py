@@ -1,0 +1,138 @@
+"""Who could take part in running a model, and who could not, and why."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from actors.planner.memory import free_bytes
+from actors.planner.words import gib
+from bus.messages.base import NodeId
+from bus.messages.facts import ModelFact, NodeFact, Pressure, Shape
+from bus.messages.placement import Interconnect
+
+_BYTES_PER_OPERATION: Final = 0.1
+"""Bytes of memory that a machine reads in the time of one f32 operation: 0.03 to 0.2 on those we know."""
+
+_UNMEASURED: Final = 5e10
+"""Bytes per second, where nothing is measured: all are alike."""
+
+NOT_EXAMINED: Final = (
+    "it is not known yet whether the model can be divided so: that is being found out, in some seconds"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A node that could take part."""
+
+    id: NodeId
+    name: str
+    free: int
+    """Bytes."""
+    rate: float
+    """Bytes of weights that it reads per second."""
+    rdma: bool
+    rdma_problem: str
+    pipeline_problem: str
+    """Why it can't hold a stage among others; empty: it can."""
+    tensor_problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """The model, and all that could take part."""
+
+    shape: Shape | None
+    """None: no node has a model that can be used."""
+    context: int | None
+    machines: tuple[Machine, ...]
+    """By id."""
+    problems: Mapping[NodeId, str]
+    """Why each of the other nodes can't take part."""
+    names: Mapping[NodeId, str]
+    """Of every node."""
+
+
+def survey(
+    facts: Sequence[ModelFact],
+    nodes: Sequence[NodeFact],
+    promised: Mapping[NodeId, int],
+    held: Mapping[NodeId, int],
+) -> Field:
+    """Sort the nodes into those that could take part and those that could not."""
+    copies = {fact.node: fact for fact in sorted(facts, key=lambda fact: fact.node)}
+    names = names_of(nodes)
+    wanted = _commonest([fact for fact in copies.values() if fact.shape and not fact.problem])
+    machines: list[Machine] = []
+    problems: dict[NodeId, str] = {}
+    for node in sorted(nodes, key=lambda node: node.id):
+        problem = _problem(node, copies.get(node.id), wanted)
+        if problem:
+            problems[node.id] = problem
+            continue
+        free = free_bytes(node, promised.get(node.id, 0), held.get(node.id, 0))
+        machines.append(_machine(node, names[node.id], free, copies))
+    if wanted is None:
+        return Field(None, None, (), problems, names)
+    return Field(wanted.shape, wanted.context, tuple(machines), problems, names)
+
+
+def names_of(nodes: Sequence[NodeFact]) -> dict[NodeId, str]:
+    """What people call each node; with a part of its id, where two have the same name."""
+    count = Counter(node.name for node in nodes)
+    return {node.id: node.name if count[node.name] == 1 else f"{node.name} ({node.id[:8]})" for node in nodes}
+
+
+def _commonest(facts: Sequence[ModelFact]) -> ModelFact | None:
+    """A copy of the version that most nodes have: different ones can't work together."""
+    count = Counter(_version(fact) for fact in facts)
+    return max(facts, key=lambda fact: count[_version(fact)], default=None)
+
+
+def _version(fact: ModelFact) -> Shape | None:
+    """A shape without what a node has found out about it."""
+    if fact.shape is None:
+        return None
+    return msgspec.structs.replace(fact.shape, examined=False, pipeline_problem="", tensor_problem="")
+
+
+def _problem(node: NodeFact, copy: ModelFact | None, wanted: ModelFact | None) -> str:
+    if node.leaving:
+        return "is about to stop"
+    if node.memory.pressure is Pressure.CRITICAL:
+        return f"critically short of memory ({gib(node.memory.available_bytes)} available): close something"
+    if copy is None:
+        return "has no copy of the model"
+    if copy.problem or copy.shape is None:
+        return f"its copy of the model {copy.problem or 'has no shape that can be read'}"
+    if wanted is not None and _version(copy) != _version(wanted):
+        return "its copy of the model is another version than that of the other nodes: copy it again"
+    return ""
+
+
+def _machine(node: NodeFact, name: str, free: int, copies: Mapping[NodeId, ModelFact]) -> Machine:
+    own = copies[node.id].shape
+    verdicts = [fact.shape for fact in copies.values() if fact.shape and fact.shape.examined]
+    verdict = own if own and own.examined else next(iter(verdicts), None)
+    return Machine(
+        id=node.id,
+        name=name,
+        free=free,
+        rate=_rate(node),
+        rdma=Interconnect.JACCL in node.backends,
+        rdma_problem=node.backends_note or "it says nothing of RDMA",
+        pipeline_problem=verdict.pipeline_problem if verdict else NOT_EXAMINED,
+        tensor_problem=verdict.tensor_problem if verdict else NOT_EXAMINED,
+    )
+
+
+def _rate(node: NodeFact) -> float:
+    """Decoding reads every weight once per token, so that is what a node's speed is measured by."""
+    if node.bandwidth_gb_s > 0:
+        return node.bandwidth_gb_s * 1e9
+    if node.gigaflops > 0:
+        return node.gigaflops * 1e9 * _BYTES_PER_OPERATION
+    return _UNMEASURED

@@ -1,0 +1,100 @@
+"""Looks for the best way to place a model on each grid of stages and tensor ranks."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from actors.planner.division import divide
+from actors.planner.grids import Grid
+from actors.planner.machines import Machine
+from actors.planner.memory import Needs, contexts, runs
+from actors.planner.orders import Groups, Orders, grouped, roomiest
+from actors.planner.speed import Links, Pace
+from bus.messages.facts import Shape
+from bus.messages.placement import Interconnect, Wish
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A way to place a model."""
+
+    groups: Groups
+    layers: tuple[int, ...]
+    """Of each stage."""
+    interconnect: Interconnect
+    context: int
+    score: float
+    """Tokens per second, of one stream."""
+
+    @property
+    def grid(self) -> Grid:
+        """Its stages and their ranks."""
+        return Grid(len(self.groups), len(self.groups[0]))
+
+
+class Search:
+    """Tries what is worth trying for one wish. The same for the same, in whatever order it is asked."""
+
+    def __init__(self, wish: Wish, shape: Shape, own_context: int | None, links: Links) -> None:
+        self._wish, self._shape = wish, shape
+        self.contexts = contexts(own_context, wish.context)
+        self._pace = Pace(shape, links)
+        self._orders = Orders(links)
+        self._needs: dict[tuple[int, int], Needs] = {}
+
+    def needs(self, context: int, tensor: int) -> Needs:
+        """What the model needs, reckoned once."""
+        key = context, tensor
+        if key not in self._needs:
+            self._needs[key] = Needs(self._shape, context, tensor)
+        return self._needs[key]
+
+    def best(self, grid: Grid, pool: Sequence[Machine], interconnect: Interconnect) -> Draft | None:
+        """The fastest with the longest context; None: no arrangement of these nodes holds the model."""
+        least = self.needs(self.contexts[-1], grid.tensor)
+        if len(pool) < grid.size or self._layers(self._roomiest(pool, grid, least), least) is None:
+            return None
+        for context in self.contexts:
+            needs = self.needs(context, grid.tensor)
+            drafts = list(self._drafts(grid, pool, interconnect, needs))
+            if drafts:
+                return max(drafts, key=lambda draft: draft.score)
+        return None
+
+    def _drafts(
+        self, grid: Grid, pool: Sequence[Machine], interconnect: Interconnect, needs: Needs
+    ) -> Iterator[Draft]:
+        tried = [self._roomiest(pool, grid, needs)]
+        if not self._wish.nodes and len(pool) > 1:
+            linked = interconnect is Interconnect.RING
+            tried = [*self._orders.quickest(pool, grid, needs, linked), *tried]
+        for groups in dict.fromkeys(tried):
+            layers = self._layers(groups, needs)
+            if layers is not None:
+                score = self._pace.tokens_per_s(groups, layers, interconnect)
+                yield Draft(groups, layers, interconnect, self._context(groups, layers, needs), score)
+
+    def _roomiest(self, pool: Sequence[Machine], grid: Grid, needs: Needs) -> Groups:
+        """Or what the wish says: then the pool is in its order."""
+        if self._wish.nodes:
+            return grouped(pool, grid)
+        return roomiest(pool, grid, needs, self._wish.layers)
+
+    def _layers(self, groups: Groups, needs: Needs) -> tuple[int, ...] | None:
+        """How many layers each stage takes; None: they don't fit."""
+        free = [min(machine.free for machine in group) for group in groups]
+        if self._wish.layers:
+            stages = zip(free, runs(self._wish.layers), strict=True)
+            return self._wish.layers if all(needs.stage(*run) <= room for room, run in stages) else None
+        last = len(groups) - 1
+        speeds = [min(machine.rate for machine in group) for group in groups]
+        capacities = [needs.capacity(room, at_end=stage in (0, last)) for stage, room in enumerate(free)]
+        return divide(needs.layers, speeds, capacities)
+
+    def _context(self, groups: Groups, layers: tuple[int, ...], needs: Needs) -> int:
+        """As many tokens as all stages have room for: the contexts that are tried are far apart."""
+        room = [self.contexts[0]]
+        for group, (first, end) in zip(groups, runs(layers), strict=True):
+            longest = needs.longest_context(first, end, min(machine.free for machine in group))
+            if longest is not None:
+                room.append(longest)
+        return min(room)
