@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from actors.planner.memory import free_bytes
-from actors.planner.words import gib
+from actors.planner.words import NOT_EXAMINED, gib
 from bus.messages.base import NodeId
 from bus.messages.facts import ModelFact, NodeFact, Pressure, Shape
 from bus.messages.placement import Interconnect
@@ -18,10 +18,6 @@ _BYTES_PER_OPERATION: Final = 0.1
 
 _UNMEASURED: Final = 5e10
 """Bytes per second, where nothing is measured: all are alike."""
-
-NOT_EXAMINED: Final = (
-    "it is not known yet whether the model can be divided so: that is being found out, in some seconds"
-)
 
 
 @dataclass(frozen=True, slots=True)

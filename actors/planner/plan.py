@@ -18,6 +18,7 @@ from actors.planner.machines import Field, Machine, survey
 from actors.planner.memory import DEFAULT_CONTEXT, Needs, runs
 from actors.planner.search import Draft, Search
 from actors.planner.speed import Link, Links
+from actors.planner.words import NO_COPY
 from bus.messages.base import NodeId
 from bus.messages.facts import ModelFact, NodeFact, Shape
 from bus.messages.placement import Choice, Interconnect, Previews, Ruled, Sharding, Stage, Wish
@@ -30,8 +31,6 @@ FURTHER_STAGES: Final = 3
 
 MESH: Final = 8
 """How many nodes jaccl connects, each with each."""
-
-NO_COPY: Final = "no node has a copy of it"
 
 _NOTHING: Final[Mapping[NodeId, int]] = {}
 _UNMEASURED: Final[Mapping[tuple[NodeId, NodeId], Link]] = {}

@@ -3,8 +3,8 @@
 import pytest
 
 from actors.planner.plan import plan
-from actors.planner.refusal import refusal
 from actors.planner.speed import Link
+from actors.planner.words import refusal
 from bus.messages.base import NodeId
 from bus.messages.facts import Accelerator, AcceleratorKind, NodeFact, Pressure, Shape
 from bus.messages.generation import RefusalCode

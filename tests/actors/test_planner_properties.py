@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from actors.planner.division import divide
 from actors.planner.memory import free_bytes
 from actors.planner.plan import plan
-from actors.planner.refusal import refusal
 from actors.planner.speed import Link
+from actors.planner.words import refusal
 from bus.messages.base import NodeId
 from bus.messages.facts import Accelerator, AcceleratorKind, Memory, NodeFact, Pressure, Shape
 from bus.messages.placement import Choice, Interconnect, Sharding, Wish
