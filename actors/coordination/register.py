@@ -17,7 +17,7 @@ _STEP_S = 1e-3
 
 _NONE = Term()
 
-Precedence: TypeAlias = tuple[int, Term, float, bool, bytes]
+Precedence: TypeAlias = tuple[bool, int, Term, float, bytes]
 
 _bytes: Final = msgspec.msgpack.Encoder()
 
@@ -25,10 +25,11 @@ _bytes: Final = msgspec.msgpack.Encoder()
 def precedence(fact: DeclaredFact) -> Precedence:
     """Of two declarations of an instance the one with the greater precedence counts.
 
-    First its epoch, then its term, then, for two words of one coordinator on one epoch, the later one. The
-    rest only makes sure that two nodes never decide differently.
+    A withdrawal is final: half a cluster that had not heard of it may have reached any epoch since. Else
+    the higher epoch counts, then the higher term, then, of two words of one coordinator, the later one.
+    The bytes only make sure that two nodes never decide differently.
     """
-    return fact.instance.epoch, fact.term, fact.at, fact.withdrawn, _bytes.encode(fact)
+    return fact.withdrawn, fact.instance.epoch, fact.term, fact.at, _bytes.encode(fact)
 
 
 class Register:

@@ -48,11 +48,11 @@ def test_merging_in_any_order_and_any_number_of_times_comes_to_the_same(
 @given(facts=st.lists(FACTS, min_size=1, max_size=12))
 def test_what_counts_never_goes_back_to_an_older_epoch_or_term(facts: list[DeclaredFact]) -> None:
     register = Register()
-    last: dict[InstanceId, tuple[int, Term]] = {}
+    last: dict[InstanceId, tuple[bool, int, Term]] = {}
     for fact in facts:
         register.take(fact)
         for id, held in register.declared.items():
-            now = held.instance.epoch, held.term
+            now = held.withdrawn, held.instance.epoch, held.term
             assert now >= last.get(id, now)
             last[id] = now
 
@@ -64,6 +64,11 @@ def test_the_higher_epoch_counts_then_the_higher_term() -> None:
     assert register.take(declared("i", 2, Term(2, NodeId("b"))))
     assert not register.take(declared("i", 2, Term(2, NodeId("b"))))
     assert register.highest == Term(9, NodeId("b")), "a term counts as seen even if its word does not"
+
+
+def test_no_epoch_that_was_reached_elsewhere_brings_back_what_was_withdrawn() -> None:
+    register = Register([declared("i", 2, Term(1, NodeId("a")), withdrawn=True)])
+    assert not register.take(declared("i", 7, Term(9, NodeId("b"))))
 
 
 def test_a_coordinators_second_word_on_an_epoch_counts_even_if_its_clock_went_back() -> None:
