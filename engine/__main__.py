@@ -7,13 +7,13 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import metadata
-from queue import SimpleQueue
 from typing import Final
 
+from bus.keys import Keys
 from engine.gauges import Gauges
+from engine.inbox import Inbox
 from engine.link import Link
 from engine.threads import Threads
-from engine.work import Work
 from host import blas, blas_threads
 
 logger = logging.getLogger("engine")
@@ -26,6 +26,7 @@ whole step of a small model.)"""
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 ended as asked, 1 failed."""
     options = _parse(arguments)
+    keys = _keys_from(sys.stdin.buffer.readline())
     logging.basicConfig(
         level=options.log_level.upper(), stream=sys.stderr, format="%(levelname)s %(name)s %(message)s"
     )
@@ -38,14 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report = blas.preload()
     logger.info("BLAS: %s %s %s", report.state, report.library, report.note)
 
-    inbox: SimpleQueue[Work] = SimpleQueue()
+    inbox = Inbox()
     gauges = Gauges()
     link = Link(options.connect, bytes.fromhex(options.identity), _versions(), inbox, gauges)
     link.start()
     # MLX is imported only here: after OpenBLAS is in the process, and while the node knows that we live.
     from engine.life import live
 
-    code = live(link, inbox, gauges, Threads(report.threads or 1, blas_threads.setter(report)))
+    code = live(link, inbox, gauges, Threads(report.threads or 1, blas_threads.setter(report)), keys)
     link.close()
     return code
 
@@ -60,6 +61,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--log-level", default="info", choices=("debug", "info", "warning", "error"), type=str.lower
     )
     return parser.parse_args(arguments)
+
+
+def _keys_from(line: bytes) -> Keys | None:
+    """From the first line on standard input: `public private`, or nothing. Arguments and environments can be
+    read by others."""
+    words = line.split()
+    return Keys(*words) if words else None
 
 
 def _versions() -> dict[str, str]:

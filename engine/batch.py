@@ -1,45 +1,33 @@
-"""The batch that is computed, one step at a time, and whose rows are whose."""
+"""The sequences of one lane, one step at a time, and where each of them stands."""
 
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field, replace
 
-from engine.border import Chosen, Kept, Processor, Progress
-from engine.sampling import BatchSampler, Row
-
-
-class Stepper(Protocol):
-    """What computes: see engine.border.Generator."""
-
-    def insert(self, tokens: list[int], processor: Processor | None, kept: Kept | None) -> int: ...
-    def put_aside(self, uid: int) -> Kept: ...
-    def remove(self, uids: Sequence[int]) -> None: ...
-    def step(self, slice_tokens: int) -> tuple[list[Progress], list[Chosen]]: ...
-    def settle(self) -> None: ...
-    @property
-    def kv_bytes(self) -> int: ...
+from engine.steps import Chosen, Entry, Kept, Progress, Stepped, Stepper
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a step did."""
+    """What a step did, as far as it is computed."""
 
     chosen: list[Chosen]
     progress: list[Progress]
+    failed: tuple[int, ...]
     joined: int
     """Sequences that joined those that decode."""
     sliced: int
     """Tokens that were prefilled, padding included."""
     position: int
     """Where in their prompts the slice began."""
+    done: bool = True
+    """Nothing of the step is missing."""
 
 
 @dataclass(slots=True)
 class _Prefill:
     done: int
     total: int
-    before: int = 0
-    """Tokens that were computed before it was put aside; the generator counts from there."""
 
     @property
     def joins(self) -> bool:
@@ -47,22 +35,31 @@ class _Prefill:
         return self.total - self.done == 1
 
 
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A step under way."""
+
+    decodes: bool
+    progress: list[Progress] = field(default_factory=list)
+    joined: int = 0
+    sliced: int = 0
+    position: int = 0
+
+
 class Batch:
-    """Knows each sequence's place, and tells the sampler before each step whose rows it will see.
+    """Knows each sequence's place once the steps that are under way are done."""
 
-    In a step the generator samples first for those that decode, in the order in which they joined, and
-    then for those that join, in the order of their insertion.
-    """
-
-    def __init__(self, stepper: Stepper, sampler: BatchSampler) -> None:
+    def __init__(self, stepper: Stepper, lane: int = 0) -> None:
         self._stepper = stepper
-        self._sampler = sampler
-        self._rows: dict[int, Row] = {}
+        self._lane = lane
         self._decoding: list[int] = []
         self._prefills: dict[int, _Prefill] = {}
+        self._begun: deque[_Begun] = deque()
+        self._awaited = 0
+        """Steps under way whose tokens are not chosen yet: one at most."""
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._decoding) + len(self._prefills)
 
     @property
     def decoding(self) -> int:
@@ -83,21 +80,25 @@ class Batch:
         """How far the prompt that is furthest behind its slices has come."""
         return max((prefill.done for prefill in self._prefills.values() if not prefill.joins), default=0)
 
-    def insert(
-        self, tokens: list[int], row: Row, processor: Processor | None, kept: Kept | None = None
-    ) -> int:
+    @property
+    def under_way(self) -> int:
+        """Steps that were begun and are not done."""
+        return len(self._begun)
+
+    def may_begin(self, depth: int) -> bool:
+        """Whether a step may begin, with `depth` of them under way at most. Never before the tokens
+        of the last one are there."""
+        return not self._awaited and self.under_way < depth
+
+    def insert(self, entry: Entry, kept: Kept | None = None) -> int:
         """Add a sequence, or go on with one that was put aside; returns its uid."""
-        uid = self._stepper.insert(tokens, processor, kept)
-        done = kept.done if kept else 0
-        self._rows[uid] = row
-        self._prefills[uid] = _Prefill(done, len(tokens), before=done)
+        uid = self._stepper.insert(self._lane, entry, kept)
+        self._prefills[uid] = _Prefill(kept.done if kept else 0, len(entry.tokens))
         return uid
 
     def put_aside(self, uid: int) -> Kept:
         """Take out a sequence in the middle of its prefill, to go on with it later."""
-        kept = self._stepper.put_aside(uid)
-        del self._rows[uid], self._prefills[uid]
-        return kept
+        return self._stepper.put_aside(self._lane, uid, self._prefills.pop(uid).done)
 
     def lone_prefill(self) -> tuple[int, int] | None:
         """Uid and remaining tokens of the prompt under way, if it is the only one."""
@@ -111,39 +112,59 @@ class Batch:
         """Forget sequences before the next step."""
         if not uids:
             return
-        self._stepper.remove(uids)
+        self._stepper.remove(self._lane, uids)
         for uid in uids:
-            self._rows.pop(uid, None)
             self._prefills.pop(uid, None)
-        self._decoding = [uid for uid in self._decoding if uid in self._rows]
+        self._decoding = [uid for uid in self._decoding if uid not in uids]
 
-    def step(self, slice_tokens: int) -> Outcome:
-        """Decode a token, let sequences join, prefill a slice of `slice_tokens` over all prompts."""
+    def begin(self, slice_tokens: int) -> None:
+        """Begin a step: decode a token, let sequences join, prefill `slice_tokens` over all prompts."""
         joining = [uid for uid, prefill in self._prefills.items() if prefill.joins]
-        slicing = [prefill for prefill in self._prefills.values() if not prefill.joins]
+        slicing = {uid: prefill for uid, prefill in self._prefills.items() if not prefill.joins}
         each = max(slice_tokens // max(len(slicing), 1), 1)
         position = self.position
-        longest = max((min(each, prefill.total - 1 - prefill.done) for prefill in slicing), default=0)
-        self._sampler.expect(self._rows_of(self._decoding), self._rows_of(joining))
-        counted, chosen = self._stepper.step(each)
-        progress = [self._count(part) for part in counted]
+        self._stepper.begin(self._lane, each if slicing else 0, self._decoding, joining)
+        progress = []
         for uid in joining:
-            del self._prefills[uid]
-        self._decoding = [part.uid for part in chosen] + joining
-        return Outcome(chosen, progress, len(joining), longest * len(slicing), position)
+            total = self._prefills.pop(uid).total
+            progress.append(Progress(uid, total, total))
+        longest = 0
+        for uid, prefill in slicing.items():
+            count = min(each, prefill.total - 1 - prefill.done)
+            longest = max(longest, count)
+            prefill.done += count
+            progress.append(Progress(uid, prefill.done, prefill.total))
+        self._decoding += joining
+        decodes = bool(self._decoding)
+        self._awaited += decodes
+        self._begun.append(_Begun(decodes, progress, len(joining), longest * len(slicing), position))
 
-    def _count(self, part: Progress) -> Progress:
-        prefill = self._prefills[part.uid]
-        prefill.done = prefill.before + part.done
-        return Progress(part.uid, prefill.done, prefill.total)
+    def finish(self, stepped: Stepped) -> Outcome:
+        """Take in what became of the oldest step under way."""
+        begun = self._begun.popleft() if stepped.done else self._begun[0]
+        self._awaited -= stepped.decoded and begun.decodes
+        return Outcome(
+            stepped.chosen,
+            begun.progress if stepped.done else [],
+            stepped.failed,
+            begun.joined,
+            begun.sliced,
+            begun.position,
+            stepped.done,
+        )
 
-    def settle(self) -> None:
-        """Nothing is left to compute: give back memory."""
-        self._stepper.settle()
+    def step(self, slice_tokens: int) -> Outcome:
+        """Begin a step and wait until it is done; for when no other lane has steps under way."""
+        self.begin(slice_tokens)
+        chosen: list[Chosen] = []
+        while True:
+            for stepped in self._stepper.wait():
+                outcome = self.finish(stepped)
+                chosen += outcome.chosen
+                if outcome.done:
+                    return replace(outcome, chosen=chosen)
 
-    @property
-    def kv_bytes(self) -> int:
-        return self._stepper.kv_bytes
-
-    def _rows_of(self, uids: Sequence[int]) -> list[Row]:
-        return [self._rows[uid] for uid in uids]
+    def tidy(self) -> None:
+        """Where nothing is left to compute, let removals take effect all the same."""
+        if not len(self):
+            self._stepper.tidy(self._lane)

@@ -26,10 +26,11 @@ class Reading:
 
 
 class Gauges:
-    """Holds the latest reading."""
+    """Holds the latest reading, and the rank that this one waits for in the middle of work, if it does."""
 
     def __init__(self) -> None:
         self.reading = Reading()
+        self.waiting_for = ""
 
 
 class Pulse:
@@ -38,7 +39,7 @@ class Pulse:
     def __init__(self) -> None:
         self._earlier: deque[tuple[float, int]] = deque(maxlen=WINDOW)
 
-    def beat(self, reading: Reading, now_s: float) -> Beat:
+    def beat(self, reading: Reading, now_s: float, waiting_for: str = "") -> Beat:
         """`now_s` on the monotonic clock."""
         rate = 0.0
         if self._earlier:
@@ -54,4 +55,5 @@ class Pulse:
             active_bytes=reading.active_bytes,
             cached_bytes=reading.cached_bytes,
             tokens_per_s=round(rate, 2),
+            waiting_for=waiting_for,
         )

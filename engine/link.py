@@ -17,7 +17,9 @@ from bus.messages.base import SequenceId
 from bus.messages.engine import (
     Accepted,
     Beat,
+    Bound,
     Cancel,
+    Connect,
     FromEngine,
     Hello,
     Load,
@@ -133,15 +135,18 @@ class Link:
 
     async def _beat(self) -> None:
         while True:
-            self._send(self._pulse.beat(self._gauges.reading, time.monotonic()))
+            self._send(self._beat_now())
             await asyncio.sleep(BEAT_S)
+
+    def _beat_now(self) -> Beat:
+        return self._pulse.beat(self._gauges.reading, time.monotonic(), self._gauges.waiting_for)
 
     async def _see_off(self) -> None:
         """Once a command is answered, in whatever way, all that was sent before it has arrived."""
         try:
             async with asyncio.timeout(PATIENCE_S):
                 await self._sent.wait()
-                last = self._pulse.beat(self._gauges.reading, time.monotonic())
+                last = self._beat_now()
                 await self._dealer.command(last, PATIENCE_S)
         except (BusError, TimeoutError):
             return
@@ -158,6 +163,9 @@ class Link:
                 return None
             case Load():
                 return self._load(body)
+            case Connect():
+                self._inbox.put(body)
+                return None
             case Shutdown():
                 self._inbox.put(End())
                 # The step loop ends at its next step; should that take too long, this does.
@@ -246,7 +254,7 @@ class Link:
                 self._live.discard(sequence)
             case PhaseChange(phase=phase, reason=reason) if phase is not Phase.LOADING:
                 logger.info("%s: %s", phase, reason)
-            case Hello() | PhaseChange() | Accepted() | Beat():
+            case Hello() | Bound() | PhaseChange() | Accepted() | Beat():
                 pass
 
 

@@ -1,14 +1,19 @@
 """A model from a folder: read layer by layer, offline, with a clear word for everything that can go wrong."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from engine.border import Network, Tokenizer, limit_cache
+import mlx.core as mx
+
+from engine.border import Network, limit_cache
 from engine.decoding import Decoding, habits
 from engine.detokenizer import Detokenizer, Spelling, Vocabulary, WindowDetokenizer, token_bytes
+from engine.stage import Stage
+from engine.tokenizer import Tokenizer
 from models.card import read_card
 
 logger = logging.getLogger(__name__)
@@ -27,8 +32,21 @@ class LoadFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """What of a model a rank computes."""
+
+    first: int
+    end: int
+    """Of the layers."""
+    samples: bool
+    """It is the one rank that needs the logits."""
+    group: mx.distributed.Group | None = None
+    """Those that divide each of these layers between them."""
+
+
+@dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model that is in memory."""
+    """A model that is in memory, or its first stage."""
 
     network: Network
     tokenizer: Tokenizer
@@ -37,6 +55,8 @@ class Loaded:
     """Tokens, prompt and answer together."""
     habits: Decoding
     """How its makers mean it to be decoded."""
+    stage: Stage | None = None
+    """What is in memory of it; None: all of it."""
 
 
 class Speller:
@@ -62,23 +82,54 @@ class Speller:
         return WindowDetokenizer(self._tokenizer.decode)
 
 
-def load(folder: Path, context: int | None, tell: Tell) -> Loaded:
-    """Read the model in `folder`; `context` bounds what its config.json says. Raises LoadFailed."""
-    _check_folder(folder)
-    limit_cache(CACHE_BYTES)
-    try:
+def load(folder: Path, context: int | None, tell: Tell, share: Share | None = None) -> Loaded:
+    """Read the model in `folder`, or a rank's share of it, and its tokenizer; `context` bounds what its
+    config.json says. Raises LoadFailed."""
+    with _explained(folder):
         own = read_card(folder).context
         tell("reading the tokenizer", 0.0)
         network = Network(folder)
         tokenizer = Tokenizer(folder, network.config)
         speller = Speller(tokenizer)
-        network.materialise(lambda done, of: tell(f"reading layer {done} of {of}", done / of if of else None))
+        stage = None
+        if share is None:
+            network.materialise(_layers(tell))
+        else:
+            stage = _divide(network, share, tell)
+    return Loaded(network, tokenizer, speller, _bounded(own, context), habits(folder), stage)
+
+
+def load_stage(folder: Path, share: Share, tell: Tell) -> Stage:
+    """Read a rank's share of the model in `folder` alone. Raises LoadFailed."""
+    with _explained(folder):
+        return _divide(Network(folder), share, tell)
+
+
+def _divide(network: Network, share: Share, tell: Tell) -> Stage:
+    if share.group is not None:
+        if not network.can_shard:
+            raise LoadFailed(f"mlx-lm can't divide the layers of {network.architecture}: use a pipeline")
+        network.shard(share.group)
+    stage = Stage(network, share.first, share.end)
+    stage.materialise(share.samples, _layers(tell))
+    return stage
+
+
+def _layers(tell: Tell) -> Callable[[int, int], None]:
+    return lambda done, of: tell(f"reading layer {done} of {of}", done / of if of else None)
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    _check_folder(folder)
+    limit_cache(CACHE_BYTES)
+    try:
+        yield
     except LoadFailed:
         raise
     except Exception as error:
         logger.debug("loading failed", exc_info=True)
         raise LoadFailed(explain(error, folder)) from error
-    return Loaded(network, tokenizer, speller, _bounded(own, context), habits(folder))
 
 
 def _bounded(own: int | None, wished: int | None) -> int:

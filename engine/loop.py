@@ -3,25 +3,24 @@
 import logging
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import Final, TypeAlias
 
-import mlx.core as mx
-
 from bus.messages.base import SequenceId
-from bus.messages.engine import Load, Prefilled, Refused, Step
+from bus.messages.engine import Connect, Load, Prefilled, Refused, Step
 from bus.messages.generation import Delta, Refusal, RefusalCode
 from engine.batch import Batch, Outcome
-from engine.border import Chosen, Kept, active_bytes, cached_bytes, side_stream
+from engine.border import active_bytes, cached_bytes
 from engine.gauges import Gauges, Reading
-from engine.guard import Guard
-from engine.logprobs import Likely, most_likely
 from engine.pace import Pace
+from engine.penalties import Penalties
 from engine.sampling import Row
 from engine.scheduler import Room, WaitingLine, rank
 from engine.sequence import Sequence
+from engine.steps import Chosen, Entry, Kept, Progress, Stepper
 from engine.threads import Threads
 from engine.work import Drop, End, Job, Work
 
@@ -33,17 +32,38 @@ READING_S: Final = 0.1
 Post: TypeAlias = Callable[[Step | Refused], None]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Member:
     """A sequence that is computed, or whose prefill was begun and put aside."""
 
     sequence: Sequence
-    row: Row
-    guard: Guard | None
+    entry: Entry
     rank: float
     """Its place in line."""
+    lane: "_Lane | None" = None
     kept: Kept | None = None
     """What is computed of its prompt, while it is put aside."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A step under way, as its pace is learned from it."""
+
+    since_s: float
+    granted: int
+    decoding: bool
+    after_join: bool
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """Sequences that step together, while those of other lanes are elsewhere."""
+
+    batch: Batch
+    since_s: float = 0.0
+    """When it could begin its next step: at the end of the last one, if there was no rest between."""
+    just_joined: bool = False
+    begun: deque[_Begun] = field(default_factory=deque)
 
 
 class StepLoop:
@@ -55,7 +75,8 @@ class StepLoop:
 
     def __init__(
         self,
-        batch: Batch,
+        stepper: Stepper,
+        batches: list[Batch],
         sequence_of: Callable[[Job], Sequence],
         vocabulary: int,
         inbox: "SimpleQueue[Work]",
@@ -65,7 +86,9 @@ class StepLoop:
         max_running: int,
         threads: Threads,
     ) -> None:
-        self._batch = batch
+        """`batches`: one for each of the stepper's lanes."""
+        self._stepper = stepper
+        self._lanes = [_Lane(batch) for batch in batches]
         self._sequence_of = sequence_of
         self._vocabulary = vocabulary
         self._inbox = inbox
@@ -77,13 +100,9 @@ class StepLoop:
         self._waiting: WaitingLine[Job | Member] = WaitingLine()
         self._members: dict[int, Member] = {}
         self._uids: dict[SequenceId, int] = {}
-        self._side = side_stream()
         self._steps = 0
         self._tokens = 0
         self._read_s = 0.0
-        self._since_s = 0.0
-        """When the step under way began: at the end of the last one, if there was no rest between."""
-        self._just_joined = False
         self._ended = False
 
     def run(self) -> None:
@@ -93,18 +112,36 @@ class StepLoop:
             pass
 
     def turn(self) -> bool:
-        """Take what is new, waiting for it if there is nothing to compute, and compute a step. False: end."""
+        """Take what is new, waiting for it if there is nothing to compute; begin what steps can begin, and
+        take in what has become of steps. False: end."""
         if not self._take_all():
             return False
-        if self._busy:
-            self._step()
+        for lane in sorted(self._lanes, key=lambda lane: len(lane.batch)):
+            self._begin_steps(lane)
+        for lane in self._lanes:
+            lane.batch.tidy()
+        if self._under_way:
+            self._finish_steps()
         if not self._busy:
             self._rest()
         return True
 
     @property
+    def _running(self) -> int:
+        return sum(len(lane.batch) for lane in self._lanes)
+
+    @property
+    def _under_way(self) -> bool:
+        return any(lane.batch.under_way for lane in self._lanes)
+
+    @property
+    def _decoding(self) -> bool:
+        """Whether anybody waits for a token."""
+        return any(lane.batch.decoding + lane.batch.joining for lane in self._lanes)
+
+    @property
     def _busy(self) -> bool:
-        return bool(len(self._batch) or len(self._waiting))
+        return bool(self._running or len(self._waiting) or self._under_way)
 
     # -- what is new -----------------------------------------------------------------------------
 
@@ -112,7 +149,9 @@ class StepLoop:
         """Everything that came in; where there is nothing to compute, wait for something. False: end."""
         if not self._busy:
             self._take(self._inbox.get())
-            self._since_s = time.monotonic()
+            now = time.monotonic()
+            for lane in self._lanes:
+                lane.since_s = now
         while not self._ended:
             try:
                 self._take(self._inbox.get_nowait())
@@ -128,11 +167,11 @@ class StepLoop:
                 self._drop(sequences)
             case End():
                 self._ended = True
-            case Load():
+            case Load() | Connect():
                 logger.warning("a model is loaded already: ignored")
 
     def _admit(self, job: Job) -> None:
-        if job.max_tokens == 0:
+        if job.max_tokens <= job.resumed:
             self._say((self._sequence_of(job).nothing(),), ())
             return
         self._waiting.add(job, len(job.tokens), self._rank(job))
@@ -141,91 +180,136 @@ class StepLoop:
         return rank(job.arrived_s, self._pace.expected_s(len(job.tokens)))
 
     def _drop(self, unwanted: frozenset[SequenceId]) -> None:
-        self._waiting.drop(lambda waiting: _job_of(waiting).sequence in unwanted)
+        for gone in self._waiting.drop(lambda waiting: _job_of(waiting).sequence in unwanted):
+            if isinstance(gone, Member) and gone.kept is not None:
+                self._stepper.drop(gone.kept)
         self._forget([self._uids[sequence] for sequence in unwanted if sequence in self._uids])
 
     def _forget(self, uids: list[int]) -> None:
-        self._batch.remove(uids)
-        for uid in uids:
-            del self._uids[self._members.pop(uid).sequence.job.sequence]
+        members = {uid: self._members.pop(uid) for uid in uids}
+        for member in members.values():
+            del self._uids[member.sequence.job.sequence]
+        for lane in self._lanes:
+            lane.batch.remove([uid for uid, member in members.items() if member.lane is lane])
 
-    # -- a step ----------------------------------------------------------------------------------
+    # -- a step begins ---------------------------------------------------------------------------
 
-    def _step(self) -> None:
-        decoding = self._batch.decoding + self._batch.joining > 0
-        self._insert_next(decoding)
-        granted = self._pace.slice(self._batch.position, decoding, self._just_joined)
-        self._threads.for_step(prefills=self._batch.prefilling > 0)
-        outcome = self._batch.step(granted)
-        self._learn(outcome, granted, decoding)
-        deltas = self._deltas(outcome.chosen)
-        self._say(deltas, self._progress(outcome))
-        self._refuse_failed()
-        if time.monotonic() - self._read_s > READING_S:
-            self._read()
+    def _begin_steps(self, lane: _Lane) -> None:
+        """As many as may be under way: more than one only of prompts that nobody's tokens wait behind."""
+        while lane.batch.may_begin(self._depth(lane)):
+            decoding = self._decoding
+            self._insert_next(lane, decoding)
+            if not len(lane.batch):
+                return
+            self._begin_step(lane, decoding)
 
-    def _insert_next(self, decoding: bool) -> None:
+    def _depth(self, lane: _Lane) -> int:
+        if not self._decoding:
+            return self._stepper.depth
+        return min(self._stepper.depth, 2 if lane.batch.decoding else 1)
+
+    def _begin_step(self, lane: _Lane, decoding: bool) -> None:
+        decoding = decoding or lane.batch.joining > 0
+        granted = self._pace.slice(lane.batch.position, decoding, lane.just_joined)
+        self._threads.for_step(prefills=lane.batch.prefilling > 0)
+        lane.begun.append(_Begun(lane.since_s, granted, decoding, lane.just_joined))
+        lane.just_joined = lane.batch.joining > 0
+        lane.batch.begin(granted)
+        lane.since_s = time.monotonic()
+
+    def _insert_next(self, lane: _Lane, decoding: bool) -> None:
         if not len(self._waiting):
             return
-        self._give_way()
-        room = Room(len(self._batch), self._max_running, self._batch.prefilling)
-        for waiting in self._waiting.next_group(room, self._pace.slice(0, decoding, self._just_joined)):
+        self._give_way(lane)
+        own, everybody = len(lane.batch), self._running
+        even = -(-(everybody + len(self._waiting)) // len(self._lanes))
+        at_most = min(self._max_running - everybody + own, even)
+        # While tokens are waited for, one lane's prompts at a time come between them.
+        prefilling = sum(each.batch.prefilling for each in self._lanes if decoding or each is lane)
+        group = self._waiting.next_group(
+            Room(own, at_most, prefilling), self._pace.slice(0, decoding, lane.just_joined)
+        )
+        for waiting in group:
             try:
                 member = self._begin(waiting) if isinstance(waiting, Job) else waiting
             except Exception:
                 logger.exception("a sequence could not be begun")
                 self._post(_fault(_job_of(waiting).sequence))
             else:
-                self._insert(member)
+                self._insert(lane, member)
 
     def _begin(self, job: Job) -> Member:
-        row = Row.of(job.decoding, secrets.randbits(64), self._vocabulary)
-        guard = Guard.of(job, self._vocabulary)
-        return Member(self._sequence_of(job), row, guard, self._rank(job))
-
-    def _insert(self, member: Member) -> None:
-        job = member.sequence.job
-        uid = self._batch.insert(job.tokens, member.row, member.guard, member.kept)
-        # What was kept is the batch's now: held here, too, it would be in memory twice.
-        self._members[uid] = replace(member, kept=None)
-        self._uids[job.sequence] = uid
-        logger.debug(
-            "%s begins: %d prompt tokens, %d in the batch", job.sequence, len(job.tokens), len(self._batch)
+        entry = Entry(
+            job.tokens,
+            Row.of(job.decoding, secrets.randbits(64), self._vocabulary, job.resumed),
+            replace(job.decoding, seed=None) if Penalties.wanted(job.decoding) else None,
+            job.resumed,
+            job.logprobs,
+            self._vocabulary,
         )
+        return Member(self._sequence_of(job), entry, self._rank(job))
 
-    def _give_way(self) -> None:
+    def _insert(self, lane: _Lane, member: Member) -> None:
+        job = member.sequence.job
+        if not len(lane.batch):
+            lane.since_s = time.monotonic()
+        uid = lane.batch.insert(member.entry, member.kept)
+        # What was kept is the batch's now: held here, too, it would be in memory twice.
+        self._members[uid] = replace(member, lane=lane, kept=None)
+        self._uids[job.sequence] = uid
+        logger.debug("%s begins: %d tokens, %d in the batch", job.sequence, len(job.tokens), len(lane.batch))
+
+    def _give_way(self, lane: _Lane) -> None:
         """Put a long prefill aside for a prompt that is much shorter than what is left of it."""
-        lone = self._batch.lone_prefill()
+        lone = lane.batch.lone_prefill()
         if lone is None:
             return
         uid, remaining = lone
         member = self._members[uid]
         if not self._waiting.should_pass(member.rank, remaining):
             return
-        kept = self._batch.put_aside(uid)
+        kept = lane.batch.put_aside(uid)
         del self._members[uid], self._uids[member.sequence.job.sequence]
-        self._waiting.add(replace(member, kept=kept), remaining, member.rank)
+        self._waiting.add(replace(member, lane=None, kept=kept), remaining, member.rank)
 
-    def _learn(self, outcome: Outcome, granted: int, decoding: bool) -> None:
-        now = time.monotonic()
-        took, self._since_s = now - self._since_s, now
+    # -- a step is computed ----------------------------------------------------------------------
+
+    def _finish_steps(self) -> None:
+        for stepped in self._stepper.wait():
+            lane = self._lanes[stepped.lane]
+            outcome = lane.batch.finish(stepped)
+            self._learn(lane, outcome)
+            deltas = self._deltas(outcome.chosen)
+            self._say(deltas, self._progress(outcome.progress))
+            self._refuse(outcome.failed)
+        if time.monotonic() - self._read_s > READING_S:
+            self._read()
+
+    def _learn(self, lane: _Lane, outcome: Outcome) -> None:
+        lane.since_s = time.monotonic()
+        if not outcome.done:
+            return
+        begun = lane.begun.popleft()
+        took = lane.since_s - begun.since_s
         if outcome.sliced:
-            if not self._just_joined:
-                self._pace = self._pace.after_slice(took, outcome.sliced, outcome.position, granted, decoding)
-        elif self._just_joined:
+            if not begun.after_join:
+                self._pace = self._pace.after_slice(
+                    took, outcome.sliced, outcome.position, begun.granted, begun.decoding
+                )
+        elif begun.after_join:
             self._pace = self._pace.after_join(took)
         elif not outcome.joined:
             self._pace = self._pace.after_decode(took)
-        self._just_joined = outcome.joined > 0
 
     def _deltas(self, chosen: list[Chosen]) -> tuple[Delta, ...]:
-        self._tokens += len(chosen)
-        likely = self._likely(chosen)
         deltas, over = [], []
         for part in chosen:
-            member = self._members[part.uid]
+            member = self._members.get(part.uid)
+            if member is None:
+                continue  # it was cancelled while its token was computed
+            self._tokens += 1
             try:
-                delta = member.sequence.take(part.token, likely.get(part.uid))
+                delta = member.sequence.take(part.token, part.likely)
             except Exception:
                 logger.exception("a sequence's text could not be made")
                 self._post(_fault(member.sequence.job.sequence))
@@ -237,32 +321,19 @@ class StepLoop:
         self._forget(over)
         return tuple(deltas)
 
-    def _likely(self, chosen: list[Chosen]) -> dict[int, Likely]:
-        wanted: list[tuple[Chosen, int]] = []
-        for part in chosen:
-            count = self._members[part.uid].sequence.job.logprobs
-            if count is not None:
-                wanted.append((part, count))
-        rows: list[mx.array] = [part.logprobs for part, _ in wanted]
-        found = most_likely(
-            rows, [part.token for part, _ in wanted], [count for _, count in wanted], self._side
-        )
-        return {part.uid: likely for (part, _), likely in zip(wanted, found, strict=True)}
-
-    def _progress(self, outcome: Outcome) -> tuple[Prefilled, ...]:
+    def _progress(self, progress: list[Progress]) -> tuple[Prefilled, ...]:
         return tuple(
             Prefilled(self._members[part.uid].sequence.job.sequence, part.done, part.total)
-            for part in outcome.progress
+            for part in progress
             if part.uid in self._members
         )
 
-    def _refuse_failed(self) -> None:
-        """End sequences whose own logits processor failed; the step went on without it."""
-        failed = [uid for uid, member in self._members.items() if member.guard and member.guard.failure]
-        for uid in failed:
-            logger.error("a sequence's penalties failed: %r", self._members[uid].guard)
+    def _refuse(self, failed: tuple[int, ...]) -> None:
+        """End sequences whose own logits processor failed."""
+        there = [uid for uid in failed if uid in self._members]
+        for uid in there:
             self._post(_fault(self._members[uid].sequence.job.sequence))
-        self._forget(failed)
+        self._forget(there)
 
     def _say(self, deltas: tuple[Delta, ...], prefilled: tuple[Prefilled, ...]) -> None:
         self._steps += 1
@@ -273,19 +344,21 @@ class StepLoop:
 
     def _rest(self) -> None:
         """Nothing is left to do: give back memory."""
-        self._batch.settle()
-        self._just_joined = False
+        self._stepper.settle()
+        for lane in self._lanes:
+            lane.just_joined = False
         self._read()
 
     def _read(self) -> None:
         self._read_s = time.monotonic()
+        batches = [lane.batch for lane in self._lanes]
         self._gauges.reading = Reading(
             steps=self._steps,
             tokens=self._tokens,
-            running=self._batch.decoding + self._batch.joining,
-            prefilling=self._batch.prefilling,
+            running=sum(batch.decoding + batch.joining for batch in batches),
+            prefilling=sum(batch.prefilling for batch in batches),
             waiting=len(self._waiting),
-            kv_bytes=self._batch.kv_bytes,
+            kv_bytes=self._stepper.kv_bytes,
             active_bytes=active_bytes(),
             cached_bytes=cached_bytes(),
         )

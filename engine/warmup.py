@@ -6,7 +6,7 @@ from typing import Final
 
 from engine.batch import Batch
 from engine.pace import Pace
-from engine.sampling import Row
+from engine.steps import Entry, Stepper
 from engine.threads import Threads
 
 LONG: Final = 1537
@@ -29,27 +29,26 @@ class Warm:
     """How many token ids the model has: at least as many as its tokenizer."""
 
 
-def warm_up(batch: Batch, pace: Pace, context: int, tokens: int, threads: Threads) -> Warm:
+def warm_up(stepper: Stepper, batch: Batch, pace: Pace, context: int, tokens: int, threads: Threads) -> Warm:
     """Prefill a short prompt and decode a few tokens. `tokens`: how many the tokenizer has."""
     pace = _measure_prefill(batch, pace, _prompt(min(LONG, context), tokens))
-    uid = batch.insert(_prompt(min(SHORT, context), tokens), Row(), None)
+    uid = batch.insert(Entry(_prompt(min(SHORT, context), tokens)))
     while batch.prefilling or batch.joining:
         batch.step(SLICE)
-    vocabulary = 0
     decode_s: dict[int, float] = {}
     for count in threads.candidates:
         threads.try_decode(count)
         took = []
         for _ in range(DECODES):
             started = time.monotonic()
-            (part,) = batch.step(SLICE).chosen
-            vocabulary = part.logprobs.shape[-1]
+            batch.step(SLICE)
             took.append(time.monotonic() - started)
         decode_s[count] = min(took[1:])
     threads.settle(decode_s)
     batch.remove([uid])
-    batch.settle()
-    return Warm(pace.after_decode(min(decode_s.values())), vocabulary)
+    batch.tidy()
+    stepper.settle()
+    return Warm(pace.after_decode(min(decode_s.values())), stepper.vocabulary)
 
 
 def _prompt(length: int, tokens: int) -> list[int]:
@@ -58,7 +57,7 @@ def _prompt(length: int, tokens: int) -> list[int]:
 
 def _measure_prefill(batch: Batch, pace: Pace, prompt: list[int]) -> Pace:
     """Prefill a prompt, as far as the time allows, and forget it."""
-    uid = batch.insert(prompt, Row(), None)
+    uid = batch.insert(Entry(prompt))
     began = time.monotonic()
     while batch.prefilling and time.monotonic() - began < LONG_S:
         started = time.monotonic()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from bus.messages.base import SequenceId
-from bus.messages.engine import Load
+from bus.messages.engine import Connect, Load
 from engine.decoding import Decoding
 
 
@@ -58,4 +58,4 @@ class End:
     """Stop the step loop."""
 
 
-Work: TypeAlias = Load | Job | Drop | End
+Work: TypeAlias = Load | Connect | Job | Drop | End

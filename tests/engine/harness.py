@@ -9,14 +9,13 @@ from bus.messages.base import SequenceId
 from bus.messages.engine import Refused, Step, Submit
 from bus.messages.generation import Delta, Prompt, Sampling, Stopping, TextPrompt
 from engine.batch import Batch
-from engine.border import Generator
 from engine.gauges import Gauges
+from engine.generator import Generator
 from engine.intake import Intake
 from engine.life import sequence_of
 from engine.loader import Loaded
 from engine.loop import StepLoop
 from engine.pace import Pace
-from engine.sampling import BatchSampler
 from engine.sequence import Sequence
 from engine.threads import Threads
 from engine.warmup import warm_up
@@ -40,14 +39,15 @@ class Harness:
         self.gauges = Gauges()
         self.inbox: SimpleQueue[Work] = SimpleQueue()
         self.said: list[Step | Refused] = []
-        sampler = BatchSampler()
-        self.batch = Batch(Generator(loaded.network, sampler, max_running), sampler)
+        stepper = Generator(loaded.network, max_running)
+        self.batch = Batch(stepper)
         threads = Threads()
-        warm = warm_up(self.batch, Pace(gap_s), loaded.context, len(loaded.tokenizer), threads)
+        warm = warm_up(stepper, self.batch, Pace(gap_s), loaded.context, len(loaded.tokenizer), threads)
         self.vocabulary = warm.vocabulary
         self.intake = Intake(loaded.tokenizer, loaded.context, warm.vocabulary)
         self.loop = StepLoop(
-            batch=self.batch,
+            stepper=stepper,
+            batches=[self.batch],
             sequence_of=lambda job: sequence_of(job, loaded),
             vocabulary=warm.vocabulary,
             inbox=self.inbox,

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 from mlx_lm.generate import make_text_state_machine
 
+from engine.tokenizer import Machine
+
 
 @dataclass
 class Markers:
@@ -22,7 +24,7 @@ class Markers:
 THINKS_AND_CALLS = Markers()
 
 
-def machine(markers: Markers) -> object:
-    """What engine.border.MarkerSplitter walks through."""
-    made: object = make_text_state_machine(markers)
+def machine(markers: Markers) -> Machine:
+    """What engine.tokenizer.MarkerSplitter walks through."""
+    made: Machine = make_text_state_machine(markers)
     return made

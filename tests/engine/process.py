@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from bus.bus import Bus, new_identity
+from bus.keys import Keys
 from bus.messages.base import NodeId, SequenceId
 from bus.messages.engine import (
     Accepted,
@@ -169,7 +170,9 @@ class EngineUnderTest:
 
 
 @contextlib.asynccontextmanager
-async def engine_process(*, stderr: int | None = None) -> AsyncIterator[EngineUnderTest]:
+async def engine_process(
+    *, stderr: int | None = None, keys: Keys | None = None
+) -> AsyncIterator[EngineUnderTest]:
     """A fresh engine that has no model yet; killed at the end if it still lives."""
     bus = await Bus.open(NodeId("test"))
     identity = new_identity()
@@ -180,6 +183,8 @@ async def engine_process(*, stderr: int | None = None) -> AsyncIterator[EngineUn
         cwd=ROOT,
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
     )
+    assert process.stdin is not None
+    process.stdin.write(b"%b %b\n" % (keys.public, keys.private) if keys else b"\n")
     engine = EngineUnderTest(bus, process, identity)
     try:
         yield engine
@@ -187,7 +192,6 @@ async def engine_process(*, stderr: int | None = None) -> AsyncIterator[EngineUn
         if process.returncode is None:
             process.kill()
         await process.wait()
-        assert process.stdin is not None
         process.stdin.close()
         await bus.close()
 

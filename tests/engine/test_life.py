@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-from queue import SimpleQueue
 
 import pytest
 
 from bus.messages.base import SequenceId
 from bus.messages.engine import FromEngine, Load, Phase, PhaseChange, Step, Submit
 from bus.messages.generation import Sampling, Stopping, TextPrompt
-from engine.border import Chosen, Generator, Progress
 from engine.gauges import Gauges
+from engine.generator import Generator
+from engine.inbox import Inbox
 from engine.intake import Intake
 from engine.life import live
+from engine.steps import Stepped
 from engine.threads import Threads
-from engine.work import Drop, End, Work
+from engine.work import Drop, End
 from tests.engine.conftest import Models
 
 
@@ -23,7 +24,7 @@ class Record:
     """In the link's place: keeps what is posted, submits one prompt when there is a model, and
     ends the engine when it is answered."""
 
-    def __init__(self, inbox: SimpleQueue[Work]) -> None:
+    def __init__(self, inbox: Inbox) -> None:
         self.posted: list[FromEngine] = []
         self._inbox = inbox
 
@@ -44,24 +45,24 @@ class Record:
 
 
 @pytest.fixture
-def inbox() -> SimpleQueue[Work]:
-    return SimpleQueue()
+def inbox() -> Inbox:
+    return Inbox()
 
 
 @pytest.fixture
-def link(inbox: SimpleQueue[Work]) -> Record:
+def link(inbox: Inbox) -> Record:
     return Record(inbox)
 
 
 def fail_when_ready(monkeypatch: pytest.MonkeyPatch, link: Record, error: Exception) -> None:
-    step = Generator.step
+    wait = Generator.wait
 
-    def failing(self: Generator, slice_tokens: int) -> tuple[list[Progress], list[Chosen]]:
+    def failing(self: Generator) -> list[Stepped]:
         if link.last.phase is Phase.READY:
             raise error
-        return step(self, slice_tokens)
+        return wait(self)
 
-    monkeypatch.setattr(Generator, "step", failing)
+    monkeypatch.setattr(Generator, "wait", failing)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def fail_when_ready(monkeypatch: pytest.MonkeyPatch, link: Record, error: Except
 )
 def test_a_model_that_fails_while_computing_ends_the_engine_with_a_reason(
     models: Models,
-    inbox: SimpleQueue[Work],
+    inbox: Inbox,
     link: Record,
     monkeypatch: pytest.MonkeyPatch,
     error: Exception,
@@ -87,7 +88,7 @@ def test_a_model_that_fails_while_computing_ends_the_engine_with_a_reason(
     assert re.match(reason, link.last.reason)
 
 
-def test_an_engine_loads_answers_and_ends(models: Models, inbox: SimpleQueue[Work], link: Record) -> None:
+def test_an_engine_loads_answers_and_ends(models: Models, inbox: Inbox, link: Record) -> None:
     gauges = Gauges()
     inbox.put(Drop(frozenset({SequenceId("nobody")})))
     inbox.put(Load(str(models("llama"))))

@@ -294,7 +294,7 @@ def test_a_fault_in_one_sequences_penalties_ends_that_sequence_alone(
     def fail(tokens: mx.array, logits: mx.array) -> mx.array:
         raise ValueError("broken")
 
-    monkeypatch.setattr(Guard, "of", lambda job, vocabulary: Guard(fail) if job.decoding.seed == 1 else None)
+    monkeypatch.setattr(Guard, "of", lambda entry: Guard(fail) if entry.row.seed == 1 else None)
     broken = harness.submit(WORDS, Sampling(temperature=0.0, seed=1))
     healthy = harness.submit(WORDS)
     harness.finish(broken, healthy)

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from engine.border import MarkerSplitter
 from engine.reply import Call, Reply, Said, ToolFormat, as_call
+from engine.tokenizer import MarkerSplitter
 from tests.engine.markers import THINKS_AND_CALLS, machine
 
 

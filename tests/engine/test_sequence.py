@@ -10,12 +10,12 @@ import pytest
 
 from bus.messages.base import SequenceId
 from bus.messages.generation import Delta, Finish, TokenLogprob
-from engine.border import MarkerSplitter
 from engine.decoding import Decoding
 from engine.detokenizer import Vocabulary
 from engine.logprobs import Likely
 from engine.reply import Call, Reply, ToolFormat, as_call
 from engine.sequence import Sequence as Generated
+from engine.tokenizer import MarkerSplitter
 from engine.work import Job
 from tests.engine.markers import THINKS_AND_CALLS, machine
 

@@ -10,9 +10,9 @@ import pytest
 from mlx_lm.generate import generate_step
 
 from engine.batch import Batch
-from engine.border import Generator
+from engine.generator import Generator
 from engine.loader import Loaded, load
-from engine.sampling import BatchSampler, Row
+from engine.steps import Entry
 from tests.engine.conftest import Models
 
 PROMPT = [(7 * index + index * index // 3) % 500 + 20 for index in range(150)]
@@ -28,8 +28,7 @@ def bare(loaded: Loaded, prompt: list[int], tokens: int = TOKENS) -> list[int]:
 
 
 def make_batch(loaded: Loaded) -> Batch:
-    sampler = BatchSampler()
-    return Batch(Generator(loaded.network, sampler, 64), sampler)
+    return Batch(Generator(loaded.network, 64))
 
 
 def generate(batch: Batch, uids: list[int], slice_tokens: int, tokens: int = TOKENS) -> list[list[int]]:
@@ -44,7 +43,7 @@ def generate(batch: Batch, uids: list[int], slice_tokens: int, tokens: int = TOK
 @pytest.mark.parametrize("slice_tokens", [1, 7, 32, 64, 100, 149, 2048])
 def test_every_slice_size_gives_the_same_tokens(loaded: Loaded, slice_tokens: int) -> None:
     batch = make_batch(loaded)
-    uid = batch.insert(PROMPT, Row(), None)
+    uid = batch.insert(Entry(PROMPT))
     assert generate(batch, [uid], slice_tokens) == [bare(loaded, PROMPT)]
 
 
@@ -55,23 +54,23 @@ def test_every_architecture_keeps_its_tokens_in_slices(
 ) -> None:
     loaded = load(models(architecture), None, lambda doing, progress: None)
     batch = make_batch(loaded)
-    uid = batch.insert(PROMPT, Row(), None)
+    uid = batch.insert(Entry(PROMPT))
     assert generate(batch, [uid], slice_tokens) == [bare(loaded, PROMPT)]
 
 
 def test_prompts_of_different_lengths_in_one_pass_keep_their_tokens(loaded: Loaded) -> None:
     prompts = [PROMPT[:length] for length in (1, 2, 5, 33, 100)]
     batch = make_batch(loaded)
-    uids = [batch.insert(prompt, Row(), None) for prompt in prompts]
+    uids = [batch.insert(Entry(prompt)) for prompt in prompts]
     assert generate(batch, uids, 64) == [bare(loaded, prompt) for prompt in prompts]
 
 
 def test_a_prompt_that_is_sliced_beside_a_stream_changes_neither(loaded: Loaded) -> None:
     batch = make_batch(loaded)
-    first = batch.insert(PROMPT[:20], Row(), None)
+    first = batch.insert(Entry(PROMPT[:20]))
     while not batch.decoding:
         batch.step(2048)
-    second = batch.insert(PROMPT, Row(), None)
+    second = batch.insert(Entry(PROMPT))
     assert generate(batch, [first, second], 16, 12) == [
         bare(loaded, PROMPT[:20], 12),
         bare(loaded, PROMPT, 12),
@@ -80,8 +79,8 @@ def test_a_prompt_that_is_sliced_beside_a_stream_changes_neither(loaded: Loaded)
 
 def test_removing_sequences_leaves_the_others_tokens_as_they_were(loaded: Loaded) -> None:
     batch = make_batch(loaded)
-    kept = [batch.insert(PROMPT[:length], Row(), None) for length in (10, 90)]
-    doomed = [batch.insert(PROMPT[length:], Row(), None) for length in range(10, 42)]
+    kept = [batch.insert(Entry(PROMPT[:length])) for length in (10, 90)]
+    doomed = [batch.insert(Entry(PROMPT[length:])) for length in range(10, 42)]
     made: dict[int, list[int]] = {uid: [] for uid in kept}
     for step in range(60):
         for part in batch.step(256).chosen:
@@ -101,24 +100,25 @@ def test_a_prefill_that_gave_way_goes_on_where_it_was_with_the_same_tokens(
     models: Models, architecture: str
 ) -> None:
     loaded = load(models(architecture), None, lambda doing, progress: None)
-    batch = make_batch(loaded)
-    stream = batch.insert(PROMPT[:20], Row(), None)
+    stepper = Generator(loaded.network, 64)
+    batch = Batch(stepper)
+    stream = batch.insert(Entry(PROMPT[:20]))
     while not batch.decoding:
         batch.step(2048)
-    long = batch.insert(PROMPT, Row(), None)
+    long = batch.insert(Entry(PROMPT))
     for _ in range(3):
         batch.step(20)
     kept = batch.put_aside(long)
     assert kept.done == 60
-    short = batch.insert(PROMPT[:30], Row(), None)
+    short = batch.insert(Entry(PROMPT[:30]))
     for _ in range(3):
         batch.step(64)
-    long = batch.insert(PROMPT, Row(), None, kept)
+    long = batch.insert(Entry(PROMPT), kept)
     outcome = batch.step(20)
     assert [(part.uid, part.done, part.total) for part in outcome.progress] == [(long, 80, 150)]
     assert generate(batch, [long], 20) == [bare(loaded, PROMPT)]
     batch.remove([stream, short, long])
-    assert batch.kv_bytes == 0
+    assert stepper.kv_bytes == 0
 
 
 @pytest.mark.parametrize("architecture", ["llama", "deepseek_v3", "gpt_oss", "gemma3"])
@@ -129,6 +129,6 @@ def test_an_answer_that_is_taken_up_after_any_token_goes_on_with_the_same_ones(
     whole = bare(loaded, PROMPT)
     batch = make_batch(loaded)
     for cut in range(1, TOKENS, 5):
-        uid = batch.insert(PROMPT + whole[:cut], Row(), None)
+        uid = batch.insert(Entry(PROMPT + whole[:cut]))
         assert generate(batch, [uid], 64, TOKENS - cut) == [whole[cut:]]
         batch.remove([uid])

@@ -1,0 +1,135 @@
+"""Rank 0: sends out the plans of all lanes' steps, computes its own share and takes in what came of them."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from engine.border import give_back_memory
+from engine.gauges import Gauges
+from engine.hop import Inlet, Interrupted, Parcel
+from engine.plan import Insertion, Plan, Result
+from engine.rank import Rank
+from engine.steps import Chosen, Entry, Kept, Stepped
+
+
+@dataclass(slots=True)
+class _Wishes:
+    """What the next plan of a lane says besides its step."""
+
+    remove: list[int] = field(default_factory=list)
+    aside: list[int] = field(default_factory=list)
+    insert: list[Insertion] = field(default_factory=list)
+
+
+class Conductor:
+    """A Stepper over all ranks of an instance."""
+
+    def __init__(
+        self, rank: Rank, lanes: int, inlet: Inlet, results: deque[Result], sampling: int, gauges: Gauges
+    ) -> None:
+        """`results`: where this rank's own go. If it is not the one that samples, they come in by `inlet`."""
+        self.lanes = lanes
+        self.depth = lanes
+        self.vocabulary = 0
+        self._rank = rank
+        self._inlet = inlet
+        self._results = results
+        self._sampling = sampling
+        self._gauges = gauges
+        self._wishes = [_Wishes() for _ in range(lanes)]
+        self._last: dict[int, int] = {}
+        """The last token of each sequence that decodes."""
+        self._alive: set[int] = set()
+        self._uids = 0
+        self._steps = 0
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder = msgspec.msgpack.Decoder(Result)
+
+    # -- who is in it ----------------------------------------------------------------------------
+
+    def insert(self, lane: int, entry: Entry, kept: Kept | None) -> int:
+        if kept is None:
+            self._uids += 1
+            insertion = Insertion(self._uids, entry)
+            self._alive.add(self._uids)
+        else:
+            insertion = Insertion(kept.uid)
+        self._wishes[lane].insert.append(insertion)
+        return insertion.uid
+
+    def put_aside(self, lane: int, uid: int, done: int) -> Kept:
+        self._wishes[lane].aside.append(uid)
+        return Kept(uid, done)
+
+    def drop(self, kept: Kept) -> None:
+        self.remove(0, [kept.uid])
+        self.tidy(0)
+
+    def remove(self, lane: int, uids: Sequence[int]) -> None:
+        wishes = self._wishes[lane]
+        wishes.insert = [insertion for insertion in wishes.insert if insertion.uid not in uids]
+        wishes.remove += uids
+        for uid in uids:
+            self._alive.discard(uid)
+            self._last.pop(uid, None)
+
+    # -- steps -----------------------------------------------------------------------------------
+
+    def begin(self, lane: int, slice_tokens: int, decoding: Sequence[int], joining: Sequence[int]) -> None:
+        self._steps += 1
+        tokens = tuple(self._last[uid] for uid in decoding)
+        self._send(
+            lane, Plan(lane, self._steps, join=tuple(joining), tokens=tokens, slice_tokens=slice_tokens)
+        )
+
+    def tidy(self, lane: int) -> None:
+        if self._wishes[lane].remove:
+            self._send(lane, Plan(lane, self._steps))
+
+    def _send(self, lane: int, step: Plan) -> None:
+        """Send a plan out, with all that is wished for in its lane, and do this rank's part of it."""
+        wishes, self._wishes[lane] = self._wishes[lane], _Wishes()
+        plan = msgspec.structs.replace(
+            step, remove=tuple(wishes.remove), aside=tuple(wishes.aside), insert=tuple(wishes.insert)
+        )
+        self._rank.apply(plan, self._encoder.encode(plan), None, _nothing_more)
+
+    def wait(self) -> list[Stepped]:
+        """Results that are there, or the next ones; none, if something new comes in first."""
+        self._take()
+        if not self._results:
+            self._gauges.waiting_for = f"rank {self._sampling}"
+            try:
+                self._inlet.wait()
+            except Interrupted:
+                return []
+            finally:
+                self._gauges.waiting_for = ""
+            self._take()
+        results = list(self._results)
+        self._results.clear()
+        return [self._stepped(result) for result in results]
+
+    def _take(self) -> None:
+        while (parcel := self._inlet.poll()) is not None:
+            self._results.append(self._decoder.decode(parcel.header))
+
+    def _stepped(self, result: Result) -> Stepped:
+        self.vocabulary = result.vocabulary or self.vocabulary
+        likely = dict(result.likely)
+        self._last.update((uid, token) for uid, token in result.tokens if uid in self._alive)
+        chosen = [Chosen(uid, token, likely.get(uid)) for uid, token in result.tokens]
+        return Stepped(result.lane, chosen, result.failed, result.decoded, result.done)
+
+    def settle(self) -> None:
+        give_back_memory()
+
+    @property
+    def kv_bytes(self) -> int:
+        return self._rank.kv_bytes
+
+
+def _nothing_more() -> Parcel:
+    raise AssertionError("rank 0 is in the first stage: nobody sends it hidden states")

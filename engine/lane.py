@@ -1,0 +1,150 @@
+"""A micro-batch as one rank holds it: its sequences, and the caches of this rank's layers for them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import mlx.core as mx
+
+from engine.caches import Cache, compute, joined, merged, split
+from engine.stage import Stage
+
+
+@dataclass(slots=True)
+class Prompt:
+    """A sequence whose prompt is being computed."""
+
+    uid: int
+    tokens: list[int]
+    done: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """A sequence that was taken out of its prefill, and the caches of what is computed."""
+
+    prompt: Prompt
+    caches: list[Cache]
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Sequences that are computed together, and one cache of all of them per layer."""
+
+    uids: list[int] = field(default_factory=list)
+    caches: list[Cache] = field(default_factory=list)
+
+    def keep(self, places: list[int]) -> None:
+        self.uids = [self.uids[place] for place in places]
+        if not places:
+            self.caches = []
+        for cache in self.caches:
+            cache.filter(places)
+
+    def extend(self, more: "_Rows") -> None:
+        self.uids += more.uids
+        self.caches = joined(self.caches, more.caches)
+
+    def places(self, uids: Sequence[int]) -> list[int]:
+        wanted = set(uids)
+        return [place for place, uid in enumerate(self.uids) if uid in wanted]
+
+    def without(self, uids: Sequence[int]) -> list[int]:
+        unwanted = set(uids)
+        return [place for place, uid in enumerate(self.uids) if uid not in unwanted]
+
+
+class Lane:
+    """Carries out what the plans of its lane say, in their order.
+
+    The arithmetic on caches is that of mlx-lm's PromptProcessingBatch and GenerationBatch.
+    """
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._decoding = _Rows()
+        self._slicing = _Rows()
+        self._prompts: dict[int, Prompt] = {}
+
+    def __len__(self) -> int:
+        return len(self._decoding.uids) + len(self._slicing.uids)
+
+    @property
+    def decoding(self) -> Sequence[int]:
+        return self._decoding.uids
+
+    @property
+    def nbytes(self) -> int:
+        return sum(cache.nbytes for rows in (self._decoding, self._slicing) for cache in rows.caches)
+
+    # -- who is in it ----------------------------------------------------------------------------
+
+    def remove(self, uids: Sequence[int]) -> None:
+        for rows in (self._decoding, self._slicing):
+            keep = rows.without(uids)
+            if len(keep) < len(rows.uids):
+                rows.keep(keep)
+        for uid in uids:
+            self._prompts.pop(uid, None)
+
+    def put_aside(self, uid: int) -> Aside:
+        place = self._slicing.uids.index(uid)
+        caches = [cache.extract(place) for cache in self._slicing.caches]
+        compute(caches)
+        prompt = self._prompts[uid]
+        self.remove([uid])
+        return Aside(prompt, caches)
+
+    def insert(self, asides: Sequence[Aside]) -> None:
+        """Sequences that begin, or go on, with these caches."""
+        if not asides:
+            return
+        for aside in asides:
+            self._prompts[aside.prompt.uid] = aside.prompt
+        rows = _Rows([aside.prompt.uid for aside in asides], merged([aside.caches for aside in asides]))
+        self._slicing.extend(rows)
+
+    def join(self, uids: Sequence[int]) -> list[int]:
+        """Let these decode; returns their prompts' last tokens."""
+        if not uids:
+            return []
+        order = [self._slicing.uids.index(uid) for uid in uids]
+        rest = self._slicing.without(uids)
+        taken, left = split(self._slicing.caches, order, rest)
+        left_uids = [self._slicing.uids[place] for place in rest]
+        self._slicing = _Rows(left_uids, left)
+        self._decoding.extend(_Rows(list(uids), taken))
+        return [self._prompts.pop(uid).tokens[-1] for uid in uids]
+
+    # -- what it computes ------------------------------------------------------------------------
+
+    def decode(self, tokens: Sequence[int], received: mx.array | None) -> tuple[mx.array, mx.array]:
+        """One token for each that decodes: hidden states [batch, 1, width] and logits, not computed yet."""
+        return self._stage.forward(mx.array(list(tokens))[:, None], received, self._decoding.caches)
+
+    def prefill(self, slice_tokens: int, received: mx.array | None) -> mx.array:
+        """The next slice of each prompt: hidden states [batch, tokens, width], padded on the right."""
+        prompts = [self._prompts[uid] for uid in self._slicing.uids]
+        slices = []
+        for prompt in prompts:
+            end = min(prompt.done + slice_tokens, len(prompt.tokens) - 1)
+            slices.append(prompt.tokens[prompt.done : end])
+            prompt.done = end
+        lengths = [len(each) for each in slices]
+        longest = max(lengths)
+        padding = [longest - length for length in lengths]
+        padded = any(padding)
+        if padded:
+            for cache in self._slicing.caches:
+                cache.prepare(lengths=lengths, right_padding=padding)
+        tokens = mx.array([each + [0] * (longest - len(each)) for each in slices])
+        hidden, _ = self._stage.forward(tokens, received, self._slicing.caches)
+        if self._stage.last:
+            # Nobody needs a prompt's hidden states but the layers that they have passed.
+            compute(self._slicing.caches)
+        else:
+            mx.eval(hidden, [cache.state for cache in self._slicing.caches])
+        if padded:
+            for cache in self._slicing.caches:
+                cache.finalize()
+            compute(self._slicing.caches)
+        return hidden

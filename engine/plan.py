@@ -1,0 +1,52 @@
+"""What the ranks of an instance tell each other: rank 0's plan of a step, and what came of it."""
+
+import msgspec
+
+from engine.logprobs import Likely
+from engine.steps import Entry
+
+
+class Insertion(msgspec.Struct, frozen=True, array_like=True):
+    """A sequence that comes in, or that goes on where it was put aside."""
+
+    uid: int
+    entry: Entry | None = None
+    """None: every rank has kept it."""
+
+
+class Plan(msgspec.Struct, frozen=True, array_like=True):
+    """One step of one lane, in the order in which every rank carries it out.
+
+    Sequences leave, are put aside and come in; the next token of those that decode is computed, then a slice
+    of the prompts of those that don't.
+    """
+
+    lane: int
+    number: int
+    remove: tuple[int, ...] = ()
+    aside: tuple[int, ...] = ()
+    insert: tuple[Insertion, ...] = ()
+    join: tuple[int, ...] = ()
+    """Those that decode from now on, their prompt's last token first."""
+    tokens: tuple[int, ...] = ()
+    """The last token of each sequence that decodes already, in the order in which they joined."""
+    slice_tokens: int = 0
+    """Of each prompt at most; 0: no prompt goes on."""
+
+
+class Result(msgspec.Struct, frozen=True, array_like=True):
+    """What came of a step's tokens, or of its slice, at the rank that samples."""
+
+    lane: int
+    number: int
+    tokens: tuple[tuple[int, int], ...] = ()
+    """Uid and token."""
+    likely: tuple[tuple[int, Likely], ...] = ()
+    """By uid, where it was asked for."""
+    failed: tuple[int, ...] = ()
+    """Sequences whose own logits processor failed."""
+    vocabulary: int = 0
+    """How many token ids the model has; 0 where no token was chosen."""
+    decoded: bool = True
+    done: bool = True
+    """Nothing of the step is missing."""

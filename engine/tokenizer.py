@@ -1,0 +1,238 @@
+"""A model's tokenizer with its chat template and its markers, as mlx-lm has it."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, Protocol, cast
+
+from mlx_lm import tokenizer_utils, utils
+from mlx_lm.generate import TextStateMachine, make_text_state_machine
+
+from engine.detokenizer import Spelling
+from engine.reply import Call, Channel, Segment, ToolFormat, as_call
+
+_CHANNELS: Final = {"normal": Channel.CONTENT, "reasoning": Channel.REASONING, "tool": Channel.TOOL}
+
+
+class _Decoder(Protocol):
+    def __getstate__(self) -> bytes: ...
+
+
+class _Backend(Protocol):
+    @property
+    def decoder(self) -> _Decoder | None: ...
+
+
+class _HuggingFace(Protocol):
+    """A tokenizer of transformers."""
+
+    def convert_ids_to_tokens(self, ids: list[int]) -> list[str | None]: ...
+    def get_added_vocab(self) -> dict[str, int]: ...
+
+
+_Transitions = Mapping[str, Sequence[tuple[str, str]]]
+
+
+class _Wrapper(Protocol):
+    """mlx-lm's TokenizerWrapper."""
+
+    _tokenizer: _HuggingFace
+    eos_token_ids: set[int]
+    has_chat_template: bool
+    has_thinking: bool
+    think_start: str | None
+    think_end: str | None
+    has_tool_calling: bool
+    tool_call_start: str | None
+    tool_call_end: str | None
+    tool_parser: Callable[[str, list[object]], object]
+    structural_markers: Sequence[str]
+    response_initial_state: str | None
+    response_transitions: _Transitions
+
+    def __len__(self) -> int: ...
+    def encode(self, text: str) -> list[int]: ...
+    def decode(self, tokens: list[int]) -> str: ...
+    def apply_chat_template(self, messages: list[dict[str, object]], **options: object) -> list[int]: ...
+    def rfind_think_start(self, tokens: list[int]) -> int: ...
+    def rfind_think_end(self, tokens: list[int]) -> int: ...
+
+
+_State = tuple[str, object, object, str]
+"""Of a TextStateMachine: the channel's name, two things of its own, and the text that is held back."""
+
+
+class Machine(Protocol):
+    """mlx-lm's TextStateMachine."""
+
+    def make_state(self, initial: str) -> _State: ...
+
+
+class Tokenizer:
+    """A model's tokenizer with its chat template and its markers."""
+
+    def __init__(self, folder: Path, config: Mapping[str, object]) -> None:
+        # Code from a model's folder is not run, and nobody is asked on standard input whether it may.
+        self._wrapper = cast(
+            _Wrapper,
+            tokenizer_utils.load(
+                folder,
+                {"trust_remote_code": False, "local_files_only": True},
+                eos_token_ids=config.get("eos_token_id"),
+                defaults=_tokenizer_defaults(folder),
+            ),
+        )
+        self._hf = self._wrapper._tokenizer
+
+    @property
+    def eos(self) -> frozenset[int]:
+        return frozenset(int(token) for token in self._wrapper.eos_token_ids)
+
+    def __len__(self) -> int:
+        return len(self._wrapper)
+
+    def encode(self, text: str) -> list[int]:
+        """With the tokens that the tokenizer puts around a text, as most put one before it."""
+        return [int(token) for token in self._wrapper.encode(text)]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return self._wrapper.decode(list(tokens))
+
+    def pieces(self) -> list[str]:
+        """Each token as the tokenizer writes it."""
+        pieces = self._hf.convert_ids_to_tokens(list(range(len(self))))
+        return ["" if piece is None else str(piece) for piece in pieces]
+
+    def added(self) -> dict[str, int]:
+        """Tokens that were added to the vocabulary: literal text."""
+        return {str(text): int(token) for text, token in self._hf.get_added_vocab().items()}
+
+    def spelling(self) -> tuple[Spelling, bool]:
+        """How tokens are written, and whether an answer's first space is the tokenizer's own."""
+        backend = cast("_Backend | None", getattr(self._hf, "backend_tokenizer", None))
+        if backend is None or backend.decoder is None:
+            return Spelling.OPAQUE, False
+        return _spelling(json.loads(backend.decoder.__getstate__()))
+
+    @property
+    def has_template(self) -> bool:
+        return bool(self._wrapper.has_chat_template)
+
+    def render(
+        self,
+        messages: list[dict[str, object]],
+        tools: list[object] | None,
+        options: Mapping[str, object],
+        continues: bool,
+    ) -> list[int]:
+        """A conversation as tokens; raises whatever the template raises."""
+        tokens = self._wrapper.apply_chat_template(
+            messages,
+            tools=tools,
+            tokenize=True,
+            **({"continue_final_message": True} if continues else {"add_generation_prompt": True}),
+            **options,
+        )
+        return [int(token) for token in tokens]
+
+    def opens_reasoning(self, tokens: Sequence[int]) -> bool:
+        """Whether a prompt ends inside the model's reasoning."""
+        if not self._wrapper.has_thinking:
+            return False
+        window = list(tokens)
+        return bool(self._wrapper.rfind_think_start(window) > self._wrapper.rfind_think_end(window))
+
+    @property
+    def has_tools(self) -> bool:
+        return bool(self._wrapper.has_tool_calling)
+
+    @property
+    def has_markers(self) -> bool:
+        """Whether its answers hold anything but content."""
+        wrapper = self._wrapper
+        return bool(wrapper.has_thinking or wrapper.structural_markers or wrapper.response_transitions)
+
+    def tool_format(self, tools: Sequence[str]) -> ToolFormat | None:
+        """How this model calls the given tools, or None if it does not."""
+        if not self.has_tools:
+            return None
+        definitions = [json.loads(tool) for tool in tools]
+        parse = self._wrapper.tool_parser
+
+        def read(text: str) -> list[Call]:
+            try:
+                found = parse(text, definitions)
+                return [as_call(call["name"], call.get("arguments")) for call in _as_list(found)]
+            except Exception as error:  # a parser meets whatever the model wrote
+                raise ValueError(str(error)) from error
+
+        return ToolFormat(str(self._wrapper.tool_call_start), str(self._wrapper.tool_call_end or ""), read)
+
+    def splitter(self, tools: bool, reasoning: bool) -> "MarkerSplitter":
+        """For one answer, with the model's tool markers or without."""
+        start = self._wrapper.response_initial_state or ("reasoning" if reasoning else "normal")
+        return MarkerSplitter(cast(Machine, make_text_state_machine(_Markers(self._wrapper, tools))), start)
+
+
+class _Markers:
+    """A tokenizer's markers as mlx-lm asks for them, without those of calls where no tool is offered."""
+
+    def __init__(self, wrapper: _Wrapper, tools: bool) -> None:
+        self.has_thinking = wrapper.has_thinking
+        self.think_start = wrapper.think_start
+        self.think_end = wrapper.think_end
+        self.has_tool_calling = tools and wrapper.has_tool_calling
+        self.tool_call_start = wrapper.tool_call_start
+        self.tool_call_end = wrapper.tool_call_end
+        self.structural_markers = wrapper.structural_markers
+        self.response_transitions = {
+            state: [edge for edge in edges if self.has_tool_calling or edge[1] != "tool"]
+            for state, edges in wrapper.response_transitions.items()
+        }
+
+
+class MarkerSplitter:
+    """mlx-lm's TextStateMachine on one answer."""
+
+    def __init__(self, machine: Machine, start: str) -> None:
+        self._state = machine.make_state(start)
+
+    @property
+    def channel(self) -> Channel:
+        return _CHANNELS.get(self._state[0], Channel.HIDDEN)
+
+    @property
+    def held(self) -> int:
+        return len(self._state[3])
+
+    def split(self, text: str) -> list[Segment]:
+        self._state, segments = TextStateMachine.split(self._state, text)
+        return [Segment(_CHANNELS.get(state, Channel.HIDDEN), part) for state, part in segments]
+
+    def flush(self) -> str:
+        self._state, text, _ = TextStateMachine.flush(self._state)
+        return str(text)
+
+
+def _tokenizer_defaults(folder: Path) -> object:
+    """What mlx-lm knows of a tokenizer beyond its folder; a newer version may not tell."""
+    defaults = getattr(utils, "_tokenizer_defaults", None)
+    return defaults(folder) if defaults else None
+
+
+def _as_list(found: object) -> list[Mapping[str, object]]:
+    return cast("list[Mapping[str, object]]", found if isinstance(found, list) else [found])
+
+
+def _spelling(decoder: Mapping[str, object]) -> tuple[Spelling, bool]:
+    """From the description of a `tokenizers` decoder, which may be a sequence of several."""
+    parts = cast("list[dict[str, str]]", decoder.get("decoders", [decoder]))
+    kinds = {part["type"] for part in parts}
+    if kinds <= {"ByteLevel"}:
+        return Spelling.BYTE_LEVEL, False
+    if kinds <= {"Replace", "ByteFallback", "Fuse", "Strip", "Metaspace"} and kinds & {
+        "ByteFallback",
+        "Metaspace",
+    }:
+        return Spelling.SENTENCEPIECE, bool(kinds & {"Strip", "Metaspace"})
+    return Spelling.OPAQUE, False
