@@ -1,5 +1,6 @@
 """From the text of a setting to its value; each raises ValueError in words for a person."""
 
+import ipaddress
 import math
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -33,6 +34,27 @@ def port(given: str) -> int:
     if not (given.isascii() and given.isdigit()) or int(given) > 65535:
         raise ValueError(f"{given!r} is not a port (0 to 65535)")
     return int(given)
+
+
+def address(given: str) -> str:
+    """One IPv4 address at which others can reach this machine."""
+    try:
+        parsed = ipaddress.IPv4Address(given.strip())
+    except ValueError:
+        raise ValueError(f"{given!r} is not an IPv4 address of this machine, such as 192.168.1.20") from None
+    if parsed.is_unspecified:
+        # It is told to other nodes and to engines, which connect to it.
+        raise ValueError(f"{given!r} is no address that others can reach: give this machine's own")
+    return str(parsed)
+
+
+def peer(given: str) -> str:
+    """HOST:PORT of another node's bus; an IPv6 address has no place there."""
+    host, _, number = given.strip().rpartition(":")
+    digits = number.isascii() and number.isdigit() and 0 < int(number) < 2**16
+    if not digits or not host or any(each.isspace() or each in ":/[]@" for each in host):
+        raise ValueError(f"{given!r} is no node's HOST:PORT, such as 192.168.1.20:52416")
+    return f"{host}:{number}"
 
 
 def count(given: str) -> int:

@@ -3,7 +3,7 @@
 import argparse
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Never, TypeVar
@@ -14,6 +14,7 @@ from exo_actors.logs import Levels, parse_levels
 T = TypeVar("T")
 
 DEFAULT_PORT = 52415
+DEFAULT_BUS_PORT = 52416
 DEFAULT_DATA_DIR = Path.home() / ".exo_actors"
 """Hidden, but at the same short path on every system: people copy models and keys there by hand."""
 DEFAULT_PACE_MS = 60.0
@@ -56,6 +57,18 @@ class Settings:
     """The deadline of a whole request that does not bring its own."""
     context: int | None
     """The longest prompt and answer together, in tokens; None: what each model was made for."""
+    listen: str
+    """Where other machines reach this node's bus; beyond loopback only if a person says so."""
+    bus_port: int | None
+    """0: any free one; None: the usual one, or any free one where another node has that."""
+    peers: tuple[str, ...]
+    """HOST:PORT of other nodes' buses, to be called beside those that are found."""
+    cluster_key: str | None = field(repr=False)
+    """The key that all nodes of the cluster have, or the file that holds it; None: the data directory's."""
+    mdns: bool
+    """Find other nodes on the local network, and be found."""
+    auto_place: bool
+    """A model that is asked for and placed nowhere is placed."""
     log: Levels
     node: str
     """`watch`: the address of the node to look at."""
@@ -84,6 +97,12 @@ def read(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:
         pace_s=given.one("pace", convert.positive, DEFAULT_PACE_MS) / 1000,
         timeout_s=given.one("timeout", convert.positive, DEFAULT_TIMEOUT_S),
         context=given.one("context", convert.count, None),
+        listen=given.one("listen", convert.address, "127.0.0.1"),
+        bus_port=given.one("bus-port", convert.port, None),
+        peers=given.many("peer", convert.peer, ","),
+        cluster_key=given.one("cluster-key", convert.text, None),
+        mdns=not given.switch("no-mdns"),
+        auto_place=not given.switch("no-auto-place"),
         log=given.one("log", parse_levels, Levels()),
         node=given.one("node", convert.url, convert.node_url(host, port or DEFAULT_PORT)),
     )
@@ -152,8 +171,9 @@ ABOUT = """Make this machine a node, or look at one:
 """
 
 NOTES = f"""Each flag has an environment variable, EXO_ and its name: EXO_PORT, EXO_DATA_DIR, EXO_MODELS_DIR
-(folders separated by {os.pathsep!r}), EXO_MODEL (separated by commas), EXO_OFFLINE=1, ... A flag replaces its
-variable. EXO_BLAS=off keeps MLX on the BLAS that it brings; EXO_BLAS=/path/to/library.so takes that one.
+(folders separated by {os.pathsep!r}), EXO_MODEL and EXO_PEER (separated by commas), EXO_OFFLINE=1, ... A flag
+replaces its variable. EXO_BLAS=off keeps MLX on the BLAS that it brings; EXO_BLAS=/path/to/library.so takes
+that one.
 
 Exit codes: 0 stopped as asked, 2 wrong usage, 1 anything else.
 """
@@ -183,6 +203,10 @@ VALUES = (
     ("models-dir", "DIR", "folder with models, may be read-only; repeatable (models in the data dir)"),
     ("model", "NAME_OR_PATH", "model to serve from the start; repeatable (the built-in one)"),
     ("name", "NAME", "what people call this node (the host's name)"),
+    ("listen", "ADDRESS", "where other machines reach this node (127.0.0.1: nodes of this machine only)"),
+    ("bus-port", "PORT", f"port for other nodes; 0: any free one ({DEFAULT_BUS_PORT}, or any free one)"),
+    ("peer", "HOST:PORT", "another node's --listen and --bus-port; repeatable (found on the local network)"),
+    ("cluster-key", "KEY_OR_FILE", "what nodes of one cluster share (cluster.key in the data dir)"),
     ("log", "SPEC", "what the terminal shows: debug, or engine=debug,bus=warning (info)"),
     ("pace", "MS", f"longest gap that others' prompts may cause in a running stream ({DEFAULT_PACE_MS:g})"),
     ("timeout", "S", f"deadline of a whole request, in seconds ({DEFAULT_TIMEOUT_S:g})"),
@@ -192,4 +216,6 @@ VALUES = (
 SWITCHES = (
     ("offline", "ask nothing of the internet"),
     ("no-page", "serve the API without the page"),
+    ("no-mdns", "neither find nodes on the local network nor be found there"),
+    ("no-auto-place", "refuse what asks for a model that is not placed, rather than place it"),
 )

@@ -26,6 +26,10 @@ def test_nothing_given_is_a_node_for_this_machine_only() -> None:
     assert settings.pace_s == 0.06
     assert settings.timeout_s == 3600
     assert settings.context is None
+    assert (settings.listen, settings.bus_port, settings.peers) == ("127.0.0.1", None, ())
+    assert settings.cluster_key is None
+    assert settings.mdns
+    assert settings.auto_place
     assert settings.log == Levels()
     assert settings.node == "http://127.0.0.1:52415"
 
@@ -44,6 +48,20 @@ def test_every_flag_is_taken(tmp_path: Path) -> None:
     assert settings.log.default == 10
 
 
+def test_every_flag_of_a_cluster_is_taken() -> None:
+    line = "--listen 192.168.1.20 --bus-port 0 --peer attic.local:1 --peer 10.0.0.7:52416 --no-mdns"
+    settings = read([*line.split(), "--cluster-key", "a key of ours", "--no-auto-place"], {})
+    assert (settings.listen, settings.bus_port) == ("192.168.1.20", 0)
+    assert settings.peers == ("attic.local:1", "10.0.0.7:52416")
+    assert settings.cluster_key == "a key of ours"
+    assert not settings.mdns
+    assert not settings.auto_place
+
+
+def test_a_key_is_not_told_with_the_settings() -> None:
+    assert "secret" not in repr(read(["--cluster-key", "a secret of ours"], {}))
+
+
 def test_every_flag_has_a_variable(tmp_path: Path) -> None:
     folders = os.pathsep.join([str(tmp_path / "a"), str(tmp_path / "b")])
     environment = {
@@ -60,6 +78,12 @@ def test_every_flag_has_a_variable(tmp_path: Path) -> None:
         "EXO_TIMEOUT": "10",
         "EXO_CONTEXT": "512",
         "EXO_NODE": "127.0.0.1:9",
+        "EXO_LISTEN": "10.0.0.1",
+        "EXO_BUS_PORT": "7000",
+        "EXO_PEER": "10.0.0.2:7000, 10.0.0.3:7000",
+        "EXO_CLUSTER_KEY": "/run/secrets/cluster.key",
+        "EXO_NO_MDNS": "1",
+        "EXO_NO_AUTO_PLACE": "1",
     }
     assert {variable(flag) for flag, *_ in (*VALUES, *SWITCHES)} == environment.keys()
     settings = read(["watch"], environment)
@@ -72,6 +96,11 @@ def test_every_flag_has_a_variable(tmp_path: Path) -> None:
     assert settings.log.level("engine.loop") == 10
     assert (settings.pace_s, settings.timeout_s, settings.context) == (0.1, 10.0, 512)
     assert settings.node == "http://127.0.0.1:9"
+    assert (settings.listen, settings.bus_port) == ("10.0.0.1", 7000)
+    assert settings.peers == ("10.0.0.2:7000", "10.0.0.3:7000")
+    assert settings.cluster_key == "/run/secrets/cluster.key"
+    assert not settings.mdns
+    assert not settings.auto_place
 
 
 def test_a_flag_replaces_its_variable(tmp_path: Path) -> None:
@@ -108,6 +137,14 @@ def test_paths_do_not_depend_on_the_folder_later(monkeypatch: pytest.MonkeyPatch
         ("--context 1.5", "--context"),
         ("--log engine=loud", "--log: 'engine=loud'"),
         ("--node ftp://x", "--node"),
+        ("--listen attic", "--listen: 'attic' is not an IPv4 address"),
+        ("--listen ::1", "--listen"),
+        ("--listen 0.0.0.0", "give this machine's own"),
+        ("--bus-port 70000", "--bus-port: '70000' is not a port"),
+        ("--peer attic", "--peer: 'attic' is no node's HOST:PORT"),
+        ("--peer attic:0", "--peer"),
+        ("--peer http://attic:52416", "--peer"),
+        ("--peer [::1]:52416", "--peer"),
         ("--no-such-flag", "--no-such-flag"),
         ("--hos 1.2.3.4", "--hos"),
         ("--host", "--host"),
