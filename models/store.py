@@ -5,13 +5,16 @@ downloaded; a Hugging Face cache (`models--ORG--NAME/snapshots/…`) can be give
 be read-only. When two directories hold the same name, the one given first counts.
 """
 
+import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from bus.messages.base import ModelId
+from bus.messages.facts import Shape
 from models.card import ModelCard, read_card
+from models.shape import read_shape
 
 BUILT_IN = ModelId("guide")
 """The model that comes with the project."""
@@ -33,6 +36,10 @@ class StoredModel:
     card: ModelCard | None
     problem: str = ""
     """Why it can't be used, and what to do; empty when it can."""
+    shape: Shape | None = None
+    """How large its parts are; None when it can't be used."""
+    mark: str = ""
+    """Changes when a file's name, size or time of change does."""
 
     @property
     def built_in(self) -> bool:
@@ -45,32 +52,48 @@ def built_in_folder() -> Path:
     return Path(__file__).parent / BUILT_IN
 
 
-def scan(directories: Iterable[Path]) -> tuple[StoredModel, ...]:
-    """All models of the built-in kind and in `directories`, by name, each name once."""
-    found: dict[ModelId, StoredModel] = {BUILT_IN: read_folder(BUILT_IN, built_in_folder())}
+def scan(
+    directories: Iterable[Path], known: Mapping[ModelId, StoredModel] | None = None
+) -> tuple[StoredModel, ...]:
+    """All models of the built-in kind and in `directories`, by name, each name once.
+
+    Files of models in `known` are not opened again unless their marks have changed.
+    """
+    known = known or {}
+    built_in = read_folder(BUILT_IN, built_in_folder(), known.get(BUILT_IN))
+    found: dict[ModelId, StoredModel] = {BUILT_IN: built_in}
     for directory in directories:
         for name, folder in _model_folders(directory):
             if name not in found:
-                found[name] = read_folder(name, folder)
+                found[name] = read_folder(name, folder, known.get(name))
     return tuple(sorted(found.values(), key=lambda model: model.id))
 
 
-def read_folder(name: ModelId, folder: Path) -> StoredModel:
+def read_folder(name: ModelId, folder: Path, known: StoredModel | None = None) -> StoredModel:
     """What is in a model's folder; what is wrong with it becomes its `problem`."""
-    card, problem = None, ""
     try:
-        files = [path for path in folder.rglob("*") if path.is_file()]
-        size = sum(path.stat().st_size for path in files)
+        files = {path: path.stat() for path in sorted(folder.rglob("*")) if path.is_file()}
         created = folder.stat().st_mtime
     except OSError as error:
         return StoredModel(name, folder, 0, 0.0, True, False, None, f"can't be read: {error.strerror}")
+    mark = _mark(folder, files)
+    if known is not None and not known.problem and (known.folder, known.mark) == (folder, mark):
+        return known
+    card, shape, problem = None, None, ""
     try:
-        _check(files)
+        _check(list(files))
         card = read_card(folder)
+        shape = read_shape(folder, card)
     except ValueError as error:
         problem = str(error)
-    writable = os.access(folder, os.W_OK)
-    return StoredModel(name, folder, size, created, not writable, _takes_tools(folder), card, problem)
+    size = sum(stat.st_size for stat in files.values())
+    read_only, tools = not os.access(folder, os.W_OK), _takes_tools(folder)
+    return StoredModel(name, folder, size, created, read_only, tools, card, problem, shape, mark)
+
+
+def _mark(folder: Path, files: Mapping[Path, os.stat_result]) -> str:
+    seen = [(str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns) for path, stat in files.items()]
+    return hashlib.blake2b(repr(seen).encode(), digest_size=8).hexdigest()
 
 
 def _check(files: list[Path]) -> None:

@@ -1,8 +1,10 @@
 """A non-empty folder with no .partial file in it is a model, wherever it came from."""
 
 import json
+import os
 from pathlib import Path
 
+from bus.messages.base import ModelId
 from models.card import Json, card_from, read_card
 from models.store import BUILT_IN, StoredModel, scan
 
@@ -20,7 +22,7 @@ CONFIG: dict[str, Json] = {
 def make_folder(folder: Path, *, config: Json = CONFIG) -> Path:
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config))
-    (folder / "model.safetensors").write_bytes(b"\0" * 1000)
+    (folder / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}" + b"\0" * 1000)
     return folder
 
 
@@ -83,14 +85,52 @@ def test_a_broken_folder_is_listed_with_what_is_wrong(tmp_path: Path) -> None:
 
 def test_a_card_reckons_the_cache_of_a_token(tmp_path: Path) -> None:
     card = read_card(make_folder(tmp_path / "tiny"))
-    assert card.kv_bytes_per_token == 2 * 4 * 2 * 32 * 4
+    assert card.kv_bytes_per_token == (2 * 2 * 32 * 4,) * 4
     assert (card.architecture, card.context, card.quantization) == ("llama", 4096, "")
 
 
 def test_the_text_part_of_a_multimodal_configuration_counts() -> None:
     card = card_from({"model_type": "gemma3", "text_config": {**CONFIG, "head_dim": 256}})
-    assert (card.architecture, card.layers, card.head_dim) == ("gemma3", 4, 256)
+    assert (card.architecture, card.layers, card.kv_bytes_per_token[0]) == ("gemma3", 4, 2 * 2 * 256 * 4)
 
 
 def test_quantisation_is_named() -> None:
     assert card_from({**CONFIG, "quantization": {"bits": 4, "group_size": 64}}).quantization == "4-bit"
+
+
+def test_latent_attention_keeps_one_small_cache_for_all_heads() -> None:
+    latent: dict[str, Json] = {"kv_lora_rank": 512, "qk_rope_head_dim": 64, "torch_dtype": "bfloat16"}
+    card = card_from({**CONFIG, **latent, "model_type": "deepseek_v3"})
+    assert (card.kv_bytes_per_token[0], card.kv_divides) == ((512 + 64) * 2, False)
+
+
+def test_latent_attention_that_is_cached_expanded_counts_so() -> None:
+    parts: dict[str, Json] = {"kv_lora_rank": 512, "qk_rope_head_dim": 64, "qk_nope_head_dim": 128}
+    card = card_from({**CONFIG, **parts, "v_head_dim": 128, "model_type": "deepseek_v2"})
+    assert (card.kv_bytes_per_token[0], card.kv_divides) == (8 * (128 + 64 + 128) * 4, True)
+
+
+def test_layers_whose_state_does_not_grow_keep_nothing_of_a_token() -> None:
+    kinds: list[Json] = ["linear_attention", "linear_attention", "sliding_attention", "full_attention"]
+    by_kind = card_from({**CONFIG, "layer_types": kinds})
+    assert [size > 0 for size in by_kind.kv_bytes_per_token] == [False, False, True, True]
+    by_interval = card_from({**CONFIG, "full_attention_interval": 2})
+    assert [size > 0 for size in by_interval.kv_bytes_per_token] == [False, True, False, True]
+
+
+def test_a_folder_is_marked_anew_when_a_file_changes(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "tiny")
+    first = stored(tmp_path)["tiny"]
+    assert stored(tmp_path)["tiny"] == first
+    os.utime(folder / "config.json", (1.0, 1.0))
+    assert stored(tmp_path)["tiny"].mark != first.mark
+
+
+def test_a_model_that_has_not_changed_is_not_read_again(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "tiny")
+    known = {model.id: model for model in scan([tmp_path])}
+    found = {model.id: model for model in scan([tmp_path], known)}
+    assert all(found[name] is known[name] for name in known)
+    (folder / "extra.txt").touch()
+    again = {model.id: model for model in scan([tmp_path], known)}
+    assert again[ModelId("tiny")] is not known[ModelId("tiny")]
