@@ -100,7 +100,7 @@ class Draft:
         return obstacle
 
     def _plan(self, wish: Wish, nodes: tuple[NodeFact, ...], ledger: dict[NodeId, int]) -> Previews:
-        return self.state.plan(wish, self.state.copies_of(wish.model), nodes, ledger, self.sight.in_use())
+        return self.state.plan(wish, self.state.copies_of(wish.model), nodes, ledger)
 
     def _ledger_without(self, fact: DeclaredFact, beside: bool) -> dict[NodeId, int]:
         ledger = promised(self.declared, self.sight)
@@ -116,10 +116,13 @@ class Draft:
         """This is how the instance stands from now on."""
         self._put(DeclaredFact(instance=instance, term=self.state.term, reason=reason, successor=successor))
 
-    def restate(self, fact: DeclaredFact, reason: str) -> None:
+    def restate(self, fact: DeclaredFact, reason: str, given_up: bool = False) -> None:
         """The same placement, for another reason."""
-        if fact.reason != reason:
-            self.declare(fact.instance, reason, fact.successor)
+        if (fact.reason, fact.given_up) != (reason, given_up):
+            again = msgspec.structs.replace(
+                fact, term=self.state.term, reason=reason, given_up=given_up, at=0.0
+            )
+            self._put(again)
 
     def place(self, fact: DeclaredFact, choice: Choice, cause: str) -> None:
         """The next epoch, there."""

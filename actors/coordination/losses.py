@@ -141,7 +141,7 @@ def _broken(draft: Draft, fact: DeclaredFact, broken: Broken) -> None:
     elif promote(draft, fact, cause):
         pass
     elif trouble.given_up:
-        draft.restate(fact, trouble.given_up)
+        draft.restate(fact, trouble.given_up, given_up=True)
     elif draft.now < trouble.again_at and not rank.permanent:
         draft.look(trouble.again_at)
     else:
@@ -171,7 +171,7 @@ def _elsewhere(draft: Draft, fact: DeclaredFact, trouble: Trouble, cause: str) -
         reason = f"{cause}; and there is no other place: {choice}"
         circumstances = draft.state.circumstances(fact.instance.model)
         draft.note(fact.instance, replace(trouble, given_up=reason, circumstances=circumstances))
-        draft.restate(fact, reason)
+        draft.restate(fact, reason, given_up=True)
 
 
 def failed(draft: Draft, rank: RankState) -> str:

@@ -62,7 +62,7 @@ class Register:
         """Merge anybody's word in; true: something changed by it, and is to be kept and passed on."""
         self.see(fact.term)
         held = self._held.get(fact.instance.id)
-        if held is not None and precedence(held) >= precedence(fact):
+        if held is not None and (held == fact or precedence(held) > precedence(fact)):
             return False
         self._held[fact.instance.id] = fact
         return True

@@ -67,16 +67,6 @@ class Sight:
         states = (self.rank(instance, rank) for rank in range(len(instance.nodes)))
         return tuple(state for state in states if state is not None)
 
-    def in_use(self) -> dict[NodeId, int]:
-        """Bytes that engines hold on each node, whatever epoch they are of."""
-        total: dict[NodeId, int] = {}
-        for rank in self._ranks.values():
-            add(total, {rank.node: 0 if rank.phase in _OVER else rank.active_bytes})
-        for whole in self._instances.values():
-            if len(whole.nodes) == 1:
-                add(total, {whole.nodes[0]: 0 if whole.phase in _OVER else whole.active_bytes})
-        return total
-
 
 # -- how a placement is ----------------------------------------------------------------------------
 

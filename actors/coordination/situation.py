@@ -17,7 +17,7 @@ class Plan(Protocol):
     """Weighs how a wish can be placed on `nodes`, all of which may be used; `models` are their copies of it.
 
     `promised`: bytes that each node's free memory does not show yet, since placed instances will still take
-    them; below zero, what will come free there. `held`: bytes that placed instances have in use.
+    them; below zero, what will come free there.
     """
 
     def __call__(
@@ -26,7 +26,6 @@ class Plan(Protocol):
         models: Sequence[ModelFact],
         nodes: Sequence[NodeFact],
         promised: Mapping[NodeId, int],
-        held: Mapping[NodeId, int],
     ) -> Previews: ...
 
 

@@ -24,7 +24,7 @@ class Desk:
 
     state: Situation
     now: float = START
-    ids: list[str] = field(default_factory=lambda: ["i1", "i2", "i3", "i4"])
+    ids: list[str] = field(default_factory=lambda: [f"i{n}" for n in range(1, 20)])
 
     def decide(self, *orders: ToCoordinator) -> Verdict:
         """Take its verdict as done."""
@@ -82,7 +82,7 @@ def range_of(instance: Instance) -> range:
 
 
 def rank_fact(instance: Instance, rank: int, phase: Phase, permanent: bool = False) -> RankFact:
-    held = instance.stages[rank].needed_bytes if phase is not Phase.FAILED else 0
+    held = instance.stages[rank // instance.tensor].needed_bytes if phase is not Phase.FAILED else 0
     return RankFact(
         instance=instance.id,
         epoch=instance.epoch,

@@ -74,7 +74,6 @@ def plan(
     models: Sequence[ModelFact],
     nodes: Sequence[NodeFact],
     promised: Mapping[NodeId, int],
-    held: Mapping[NodeId, int],
 ) -> Previews:
     """As few stages as hold it, on the nodes with most room; every stage of the same size."""
     copies = {fact.node: fact.size_bytes for fact in models if fact.id == wish.model}

@@ -168,6 +168,7 @@ def fail_again_and_again(desk: Desk) -> int:
 def test_it_is_given_up_after_as_many_tries_as_the_policy_allows(desk: Desk) -> None:
     desk.decide(create())
     assert fail_again_and_again(desk) == ENGINE_RESTARTS.attempts + 1
+    assert desk.fact().given_up
     assert desk.fact().reason.startswith("failed 6 times in a row, last: rank 1 on name-b failed")
     assert desk.wait(LONG).declare == ()
 
@@ -183,6 +184,7 @@ def test_what_was_given_up_is_tried_again_when_nodes_or_files_change(desk: Desk,
         desk.state = replace(desk.state, models=(*desk.state.models, changed))
     desk.wait(1.0)
     assert desk.instance().epoch == epoch + 1
+    assert not desk.fact().given_up
 
 
 def test_failures_are_forgotten_once_it_was_ready_for_a_minute(desk: Desk) -> None:
@@ -215,6 +217,7 @@ def test_where_it_fails_for_good_and_nothing_else_is_left_it_is_given_up_with_th
     desk.wait(FREED_S)
     assert desk.instance().epoch == 1
     reason = "rank 1 on name-b failed: ended: killed; and there is no other place: memory"
+    assert desk.fact().given_up
     assert desk.fact().reason.startswith(reason)
     assert desk.wait(LONG).declare == ()
 

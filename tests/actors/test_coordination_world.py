@@ -88,7 +88,7 @@ class Troubled(World):
         situation = self.situation(head)
         for fact in self.standing():
             wish = Wish(model=fact.instance.model)
-            fits = plan(wish, situation.models, tuple(situation.members.values()), {}, {}).choices
+            fits = plan(wish, situation.models, tuple(situation.members.values()), {}).choices
             assert self.is_served(fact.instance) or (fact.reason and not fits and not fact.instance.stages), (
                 fact
             )
