@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 
 import msgspec
@@ -13,6 +13,9 @@ from host.blas import preload
 
 ROWS, SIDE = 128, 2048
 """Of the f32 matrix product that is timed: a prompt's slice against a middling layer."""
+
+VECTOR_ROWS, VECTOR_SIDE = 8192, 4096
+"""Of the f32 matrix that is read for a vector, as in decoding: 128 MiB, more than caches hold."""
 
 
 class Trial(msgspec.Struct, frozen=True):
@@ -29,6 +32,8 @@ class Trial(msgspec.Struct, frozen=True):
     threads: int | None
     gigaflops: float
     """10^9 operations per second in an f32 matrix product."""
+    bandwidth_gb_s: float = 0.0
+    """10^9 bytes of a matrix that are read per second in a product with a vector."""
 
 
 def try_mlx(environment: Mapping[str, str], timeout_s: float = 60.0) -> Trial | str:
@@ -65,6 +70,7 @@ def main() -> None:
         blas_note=report.note,
         threads=report.threads,
         gigaflops=_gigaflops(),
+        bandwidth_gb_s=_bandwidth_gb_s(),
     )
     print(json.dumps(msgspec.to_builtins(trial)))
 
@@ -75,12 +81,26 @@ def _gigaflops() -> float:
 
     rows, weights = mx.random.normal((ROWS, SIDE)), mx.random.normal((SIDE, SIDE))
     mx.eval(rows, weights, rows[:8] @ weights)
+    return 2 * ROWS * SIDE * SIDE / _best_of(2, lambda: mx.eval(rows @ weights)) / 1e9
+
+
+def _bandwidth_gb_s() -> float:
+    """The best of three timed products with a vector, after one that is not timed."""
+    import mlx.core as mx
+
+    weights, vector = mx.ones((VECTOR_ROWS, VECTOR_SIDE)), mx.ones((VECTOR_SIDE,))
+    mx.eval(weights, vector, weights @ vector)
+    return weights.nbytes / _best_of(3, lambda: mx.eval(weights @ vector)) / 1e9
+
+
+def _best_of(times: int, compute: Callable[[], None]) -> float:
+    """Seconds that the quickest of so many takes."""
     seconds = []
-    for _ in range(2):
+    for _ in range(times):
         start = time.perf_counter()
-        mx.eval(rows @ weights)
+        compute()
         seconds.append(time.perf_counter() - start)
-    return 2 * ROWS * SIDE * SIDE / min(seconds) / 1e9
+    return min(seconds)
 
 
 if __name__ == "__main__":
