@@ -150,6 +150,7 @@ class Node:
     leaving: bool = False
     standing: Standing = OUT
     history: History = field(default_factory=dict)
+    orders: list[ToCoordinator] = field(default_factory=list)
     met: dict[NodeId, str] = field(default_factory=dict)
     engines: dict[tuple[InstanceId, int], Engine] = field(default_factory=dict)
 
@@ -177,7 +178,6 @@ class World:
         self.nodes: dict[NodeId, Node] = {}
         self.parts: dict[NodeId, int] = {}
         self.terms: dict[Term, NodeId] = {}
-        self.orders: list[ToCoordinator] = []
         self.withdrawn: set[InstanceId] = set()
         for number in range(nodes):
             self.start(NodeId(f"n{number}"))
@@ -197,6 +197,12 @@ class World:
 
     def part_of(self, node: Node) -> list[Node]:
         return [other for other in self.alive() if self.parts[other.id] == self.parts[node.id]]
+
+    def order(self, *orders: ToCoordinator) -> None:
+        """Asked for in every part of the cluster that has a coordinator."""
+        for node in self.alive():
+            if node.standing.acting:
+                node.orders += orders
 
     def run(self, seconds: float) -> None:
         for _ in range(round(seconds / STEP_S)):
@@ -237,8 +243,8 @@ class World:
 
     def decide(self, node: Node) -> None:
         before = node.register.declared
-        verdict = govern(self.situation(node, tuple(self.orders)), self.now)
-        self.orders.clear()
+        verdict = govern(self.situation(node), self.now)
+        node.orders.clear()
         node.history = verdict.history
         for fact in verdict.declare:
             held = before.get(fact.instance.id)
@@ -249,7 +255,7 @@ class World:
             self.withdrawn |= {fact.instance.id} if fact.withdrawn else set()
             assert node.register.declare(fact, self.now).reason == fact.reason
 
-    def situation(self, node: Node, orders: tuple[ToCoordinator, ...] = ()) -> Situation:
+    def situation(self, node: Node) -> Situation:
         part = self.part_of(node)
         engines = [engine for other in part for engine in other.engines.values()]
         return Situation(
@@ -264,7 +270,7 @@ class World:
             models=tuple(model_fact(other.id, *model) for other in part for model in self.models.items()),
             plan=plan,
             new_id=self.new_id,
-            orders=orders,
+            orders=tuple(node.orders),
             history=node.history,
         )
 
