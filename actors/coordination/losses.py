@@ -135,11 +135,11 @@ def _broken(draft: Draft, fact: DeclaredFact, broken: Broken) -> None:
     if trouble.given_up and draft.have_circumstances_changed(instance):
         draft.note(instance, Trouble(epoch=instance.epoch, lost_at=draft.now))
         _replace(draft, fact, f"tried again, since nodes or files have changed; before, {cause}")
+    elif promote(draft, fact, cause):
+        pass
     elif broken.lingering and draft.now < trouble.lost_at + LINGER_S:
         # Whether their nodes live is not certain, and their memory is not free.
         draft.look(trouble.lost_at + LINGER_S)
-    elif promote(draft, fact, cause):
-        pass
     elif trouble.given_up:
         draft.restate(fact, trouble.given_up, given_up=True)
     elif draft.now < trouble.again_at and not rank.permanent:

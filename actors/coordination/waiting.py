@@ -17,6 +17,9 @@ def seek(draft: Draft, fact: DeclaredFact) -> None:
     if draft.now < trouble.again_at and not news:
         draft.look(trouble.again_at)
         return
+    # With no other place left, one where it failed for good is worth a try: its reason may be gone.
+    trouble = replace(trouble, barred=frozenset())
+    draft.note(instance, trouble)
     choice = draft.choose_again(fact)
     if not isinstance(choice, str):
         draft.place(fact, choice, "there is room for it now")

@@ -222,6 +222,19 @@ def test_where_it_fails_for_good_and_nothing_else_is_left_it_is_given_up_with_th
     assert desk.wait(LONG).declare == ()
 
 
+def test_a_node_where_it_failed_for_good_is_tried_again_when_nothing_else_is_left(desk: Desk) -> None:
+    desk.nodes(a=100, b=100, c=100)
+    desk.decide(create())
+    desk.fails(1, permanent=True)
+    desk.decide()
+    assert desk.instance().nodes == ("a", "c")
+    desk.nodes(a=100, b=100)
+    desk.decide()
+    desk.wait(FREED_S)
+    desk.wait(WAIT_LOOK_S)
+    assert desk.instance().nodes == ("a", "b")
+
+
 def test_a_failed_engine_that_was_alone_had_its_tries_on_its_node(desk: Desk) -> None:
     desk.decide(create("small"))
     failed = whole_fact(desk.instance(), Phase.FAILED)

@@ -61,6 +61,13 @@ def test_the_successor_takes_over_at_once_when_the_leaving_node_is_gone(moving: 
     assert moving.instance() == new
 
 
+def test_the_successor_takes_over_at_once_when_the_old_epoch_breaks(moving: Desk) -> None:
+    new = successor_of(moving)
+    moving.fails(0, lingering=[1])
+    moving.decide()
+    assert moving.instance() == new
+
+
 def test_a_successor_whose_node_goes_is_followed_by_another_of_a_higher_epoch(moving: Desk) -> None:
     moving.nodes(a=100, b=10, d=100)
     moving.leaves("b")
