@@ -1,16 +1,20 @@
 """What the doctor looks at, in the order in which things can go wrong."""
 
 import errno
+import ipaddress
 import os
 import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 from bus.messages.facts import Memory, Pressure
 from exo_actors import packages
+from exo_actors.cluster_key import KEY_FILE, KeyFileError, cluster_key
 from exo_actors.findings import Check, Finding, Verdict
-from exo_actors.settings import Settings
+from exo_actors.settings import DEFAULT_BUS_PORT, Settings, UsageError
 from host import accelerator, memory, probe
 from host.blas import BlasState
 from models import store
@@ -96,6 +100,49 @@ def check_port(settings: Settings) -> Iterator[Finding]:
         yield Finding(OK, f"port: {where} is free")
 
 
+def check_listen(settings: Settings) -> Iterator[Finding]:
+    """Whether other nodes can reach this one where it says."""
+    port = DEFAULT_BUS_PORT if settings.bus_port is None else settings.bus_port
+    where = f"listen: {settings.listen}:{port or 'any free port'}"
+    try:
+        _try_listening(settings.listen, port)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            mine = ", ".join(_own_addresses()) or "there is none"
+            yield Finding(FAIL, f"{where}: {error.strerror}", f"--listen takes one of this machine's: {mine}")
+        elif settings.bus_port is None:
+            yield Finding(OK, f"{where} is another node's: this one takes any free port")
+        else:
+            advice = "if that is not a node of yours, stop it or give another --bus-port"
+            yield Finding(WARN, f"{where} is in use", advice)
+    else:
+        alone = ipaddress.ip_address(settings.listen).is_loopback
+        mine = next(iter(_own_addresses()), "ADDRESS")
+        advice = f"for nodes on other machines, give --listen {mine}" if alone else ""
+        yield Finding(OK, f"{where} is free", advice)
+
+
+def _own_addresses() -> list[str]:
+    """This machine's IPv4 addresses, without those that mean itself on each."""
+    found = (each for interface in psutil.net_if_addrs().values() for each in interface)
+    addresses = (each.address for each in found if each.family is socket.AF_INET)
+    return [address for address in addresses if not ipaddress.ip_address(address).is_loopback]
+
+
+def check_key(settings: Settings) -> Iterator[Finding]:
+    """Whether the cluster's key can be had, and is kept from others; none is made for that."""
+    path = settings.data_dir / KEY_FILE
+    if settings.cluster_key is None and not path.exists():
+        yield Finding(OK, "key: made at the first start", "to join a cluster, give its --cluster-key")
+        return
+    try:
+        cluster_key(settings.cluster_key, settings.data_dir)
+    except (UsageError, KeyFileError) as error:
+        yield Finding(FAIL, f"key: {error}", "a node does not start with that")
+    else:
+        yield Finding(OK, "key: the one that was given" if settings.cluster_key else f"key: {path}")
+
+
 def _try_listening(host: str, port: int) -> None:
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family, kind, protocol) as server:
@@ -141,6 +188,8 @@ CHECKS: tuple[Check, ...] = (
     check_mlx,
     check_memory,
     check_port,
+    check_listen,
     check_data_dir,
+    check_key,
     check_models,
 )

@@ -10,6 +10,7 @@ from packaging.requirements import Requirement
 
 from bus.messages.facts import Memory, Pressure
 from exo_actors import checks, doctor, packages
+from exo_actors.cluster_key import cluster_key
 from exo_actors.findings import Finding, Verdict
 from exo_actors.settings import Settings, read
 from host import probe
@@ -38,7 +39,19 @@ def test_everything_is_looked_at(settings: Settings, capsys: pytest.CaptureFixtu
     assert doctor.report(settings) == 0
     lines = capsys.readouterr().out.splitlines()
     assert {line.split()[0] for line in lines} <= {"ok", "warn"}
-    for what in ("Python", "packages", "MLX", "BLAS", "memory", "port", "data", "models", "model:"):
+    for what in (
+        "Python",
+        "packages",
+        "MLX",
+        "BLAS",
+        "memory",
+        "port",
+        "listen",
+        "key",
+        "data",
+        "models",
+        "model:",
+    ):
         assert any(what in line for line in lines), what
 
 
@@ -95,6 +108,42 @@ def test_a_port_in_use_is_a_warning_and_a_foreign_address_a_failure(settings: Se
     assert foreign.verdict is Verdict.FAIL
     [any_port] = checks.check_port(settings)
     assert any_port.verdict is Verdict.OK
+
+
+def test_an_address_of_another_machine_can_not_be_listened_on() -> None:
+    [foreign] = checks.check_listen(read(["--listen", "192.0.2.1"], {}))
+    assert foreign.verdict is Verdict.FAIL
+    assert "--listen takes one of this machine's" in foreign.advice
+    [any_port] = checks.check_listen(read(["--bus-port", "0"], {}))
+    assert any_port.verdict is Verdict.OK
+
+
+def test_a_bus_port_in_use_matters_only_where_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        [taken] = checks.check_listen(read(["--bus-port", str(port)], {}))
+        monkeypatch.setattr(checks, "DEFAULT_BUS_PORT", port)
+        [shared] = checks.check_listen(read([], {}))
+    assert (taken.verdict, shared.verdict) == (Verdict.WARN, Verdict.OK)
+    assert "--bus-port" in taken.advice
+    assert "any free port" in shared.what
+
+
+def test_a_key_is_looked_at_and_not_made(settings: Settings) -> None:
+    [none_yet] = checks.check_key(settings)
+    path = settings.data_dir / "cluster.key"
+    assert none_yet.verdict is Verdict.OK
+    assert not path.exists()
+    key = cluster_key(None, settings.data_dir)
+    [kept] = checks.check_key(settings)
+    assert kept == Finding(Verdict.OK, f"key: {path}")
+    assert key not in str(kept)
+    path.chmod(0o644)
+    [open_to_others] = checks.check_key(settings)
+    assert open_to_others.verdict is Verdict.FAIL
+    assert f"chmod 600 {path}" in open_to_others.what
+    [given] = checks.check_key(read(["--cluster-key", "too short"], {}))
+    assert given.verdict is Verdict.FAIL
 
 
 def test_a_data_dir_in_the_way_is_a_failure(tmp_path: Path) -> None:
