@@ -1,11 +1,13 @@
-"""What the API may ask of the node's actors: to open, follow and cancel requests."""
+"""What the API may ask of the node's actors: requests opened, followed and cancelled, models placed."""
 
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Protocol, Self
 
-from bus.messages.base import NodeId, RequestId
+from bus.messages.base import InstanceId, NodeId, RequestId
 from bus.messages.facts import Fact
+from bus.messages.generation import Refusal
+from bus.messages.placement import Instance, Previews, Wish
 from bus.messages.request import Order, RequestEvent
 
 
@@ -49,3 +51,12 @@ class Gateway(Protocol):
 
     def cancel(self, request: RequestId, reason: str) -> bool:
         """Kill a request of this node; False: there is no such request (any more)."""
+
+    async def create(self, wish: Wish, replicas: int) -> tuple[Instance, ...] | Refusal:
+        """Have a model placed so many times; what was declared, or why nothing was."""
+
+    async def preview(self, wish: Wish) -> Previews | Refusal:
+        """How a wish could be placed now, best first; nothing is declared."""
+
+    async def withdraw(self, instance: InstanceId) -> Refusal | None:
+        """Have an instance run no more; None: it is declared so."""

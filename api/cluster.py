@@ -5,16 +5,25 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import msgspec
 from aiohttp import hdrs, web
 
 from actors.gateway import Gateway
 from api.errors import ApiError, Fault
+from api.json import json_response, plain, written
 from api.outbox import Outbox, OutboxClosed
 from api.settings import ApiSettings
 from api.stream import ClientGone, EventStream, comment
 from bus.messages.base import RequestId
-from bus.messages.facts import Fact, InstanceFact, ModelFact, NodeFact, RequestFact
+from bus.messages.facts import (
+    CoordinatorFact,
+    DeclaredFact,
+    Fact,
+    InstanceFact,
+    ModelFact,
+    NodeFact,
+    RankFact,
+    RequestFact,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +45,7 @@ class ClusterRoutes:
 
     async def state(self, _request: web.Request) -> web.Response:
         """Everything that is known."""
-        return _json(self._snapshot())
+        return json_response(self._snapshot())
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """First a snapshot, then each change; a slow reader gets the latest value of each key."""
@@ -62,7 +71,7 @@ class ClusterRoutes:
         if not self._gateway.cancel(name, "cancelled by POST /v1/cancel"):
             message = "There is no such request under way."
             raise ApiError(Fault(404, message, param="id", code="request_not_found"))
-        return _json({"id": name, "object": "request.cancelled", "cancelled": True})
+        return json_response({"id": name, "object": "request.cancelled", "cancelled": True})
 
     async def _follow(self, stream: EventStream, feed: Outbox[Change]) -> None:
         while True:
@@ -100,25 +109,15 @@ class ClusterRoutes:
             "nodes": _of(NodeFact, facts),
             "models": _of(ModelFact, facts),
             "instances": _of(InstanceFact, facts),
+            "ranks": _of(RankFact, facts),
+            "declared": _of(DeclaredFact, facts),
+            "coordinators": _of(CoordinatorFact, facts),
             "requests": _of(RequestFact, facts),
             "bus": {
                 "facts_endpoint": self._settings.facts_endpoint,
                 "counts": dict(self._settings.bus_counts()),
             },
         }
-
-
-def plain(value: object) -> object:
-    """A fact as JSON shows it: without its wire tag, and with the fields that have their default."""
-    match value:
-        case msgspec.Struct():
-            return {name: plain(field) for name, field in msgspec.structs.asdict(value).items()}
-        case tuple():
-            return [plain(item) for item in value]
-        case dict():
-            return {key: plain(item) for key, item in value.items()}
-        case _:
-            return value
 
 
 def _of(kind: type[Fact], facts: dict[str, Fact]) -> list[object]:
@@ -130,8 +129,4 @@ def _change(key: str, fact: Fact | None) -> dict[str, object]:
 
 
 def _event(name: str, value: object) -> bytes:
-    return b"event: " + name.encode() + b"\ndata: " + msgspec.json.encode(value) + b"\n\n"
-
-
-def _json(value: object) -> web.Response:
-    return web.Response(body=msgspec.json.encode(value), content_type="application/json")
+    return b"event: " + name.encode() + b"\ndata: " + written(value) + b"\n\n"

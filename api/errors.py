@@ -85,15 +85,16 @@ def fault_of(refusal: Refusal, prompt_param: str) -> Fault:
             return Fault(400, message, param=param, code=code)
         case RefusalCode.CONTEXT_LENGTH:
             return Fault(400, message, param=param or prompt_param, code=code)
-        case RefusalCode.MODEL_NOT_FOUND:
-            return Fault(404, message, param=param or "model", code=code)
+        case RefusalCode.MODEL_NOT_FOUND | RefusalCode.INSTANCE_NOT_FOUND:
+            which = "model" if refusal.code is RefusalCode.MODEL_NOT_FOUND else "id"
+            return Fault(404, message, param=param or which, code=code)
         case RefusalCode.DOES_NOT_FIT:
-            return Fault(503, message, ErrorKind.SERVER, param, code, retry=False)
+            return Fault(503, message, ErrorKind.SERVER, param, code, wait, retry=wait is not None)
         case RefusalCode.OVERLOADED:
             return Fault(429, message, ErrorKind.RATE_LIMIT, param, code, retry_after_s=wait or 1.0)
         case RefusalCode.TIMEOUT:
             return Fault(504, message, ErrorKind.SERVER, param, code)
-        case RefusalCode.ENGINE_LOST:
+        case RefusalCode.ENGINE_LOST | RefusalCode.NOT_COORDINATOR:
             return Fault(503, message, ErrorKind.SERVER, param, code, retry_after_s=wait or 1.0)
         case RefusalCode.ENGINE_FAILED:
             return Fault(500, message, ErrorKind.SERVER, param, code, retry=False)

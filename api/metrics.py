@@ -1,7 +1,7 @@
 """`GET /metrics`: what requests cost and how long they took, and the cluster's facts, for Prometheus."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 
@@ -18,7 +18,8 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from actors.gateway import View
-from bus.messages.facts import InstanceFact, NodeFact, RequestFact, RequestState
+from api.placed import Placed
+from bus.messages.facts import InstanceFact, NodeFact, RankFact, RequestFact, RequestState
 from bus.messages.request import Admitted, Chunk, Completed, Failed, RequestEvent
 
 _TTFT_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -140,9 +141,12 @@ class FactsCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All gauges and the bus's counters."""
-        facts = tuple(self._view.facts().values())
+        by_key = self._view.facts()
+        facts = tuple(by_key.values())
         yield from _request_metrics([fact for fact in facts if isinstance(fact, RequestFact)])
-        yield from _instance_metrics([fact for fact in facts if isinstance(fact, InstanceFact)])
+        # While an epoch takes over from another both say something; a series can hold one of them only.
+        yield from _instance_metrics(Placed(by_key).facts())
+        yield from _rank_metrics([fact for fact in facts if isinstance(fact, RankFact)])
         yield from _node_metrics([fact for fact in facts if isinstance(fact, NodeFact)])
         yield _bus_metric(self._bus_counts())
 
@@ -161,7 +165,7 @@ def _request_metrics(requests: list[RequestFact]) -> Iterator[Metric]:
     yield GaugeMetricFamily("exo_requests_waiting", "Requests that wait for an instance.", waiting)
 
 
-def _instance_metrics(instances: list[InstanceFact]) -> Iterator[Metric]:
+def _instance_metrics(instances: Sequence[InstanceFact]) -> Iterator[Metric]:
     for name, text, read in _INSTANCE_GAUGES:
         family = GaugeMetricFamily(f"exo_instance_{name}", text, labels=["instance", "model"])
         for fact in instances:
@@ -175,7 +179,22 @@ def _instance_metrics(instances: list[InstanceFact]) -> Iterator[Metric]:
     yield phases
 
 
+def _rank_metrics(ranks: list[RankFact]) -> Iterator[Metric]:
+    labels = ["instance", "epoch", "rank", "node"]
+    phases = GaugeMetricFamily(
+        "exo_rank_phase", "1 for the phase that a rank of several is in.", labels=[*labels, "phase"]
+    )
+    active = GaugeMetricFamily("exo_rank_active_bytes", "Memory of all of its arrays.", labels=labels)
+    for fact in ranks:
+        which = [fact.instance, str(fact.epoch), str(fact.rank), fact.node]
+        phases.add_metric([*which, fact.phase.value], 1)
+        active.add_metric(which, fact.active_bytes)
+    yield phases
+    yield active
+
+
 def _node_metrics(nodes: list[NodeFact]) -> Iterator[Metric]:
+    yield GaugeMetricFamily("exo_nodes", "Machines in the cluster, this one among them.", len(nodes))
     for name, text, read in _NODE_GAUGES:
         family = GaugeMetricFamily(f"exo_node_{name}", text, labels=["node", "name"])
         for fact in nodes:
@@ -191,6 +210,8 @@ _INSTANCE_GAUGES: tuple[tuple[str, str, Callable[[InstanceFact], float]], ...] =
     ("active_bytes", "Memory of all arrays.", lambda fact: fact.active_bytes),
     ("cached_bytes", "Freed memory that is kept for reuse.", lambda fact: fact.cached_bytes),
     ("tokens_per_second", "Decoded in the last second.", lambda fact: fact.tokens_per_s),
+    ("epoch", "Counts its placements.", lambda fact: fact.epoch),
+    ("ranks", "Nodes that it is divided over.", lambda fact: len(fact.nodes)),
     ("restarts", "Times that its engine was started again.", lambda fact: fact.restarts),
 )
 

@@ -1,9 +1,9 @@
-"""Request bodies of the two generating routes, decoded and range-checked by msgspec.
+"""Request bodies, decoded and range-checked by msgspec.
 
-Every optional field may be null, which is the same as leaving it out. Fields that are not named here are
-ignored, among them those that OpenAI's clients send and that change nothing on one's own machine: `user`,
-`metadata`, `store`, `service_tier`, `verbosity`, `prediction`, `prompt_cache_key`, `prompt_cache_options`,
-`prompt_cache_retention`, `safety_identifier`, `ttl`, `draft_model`.
+Every optional field may be null, which is the same as leaving it out. The generating routes ignore fields
+that are not named here, among them those that OpenAI's clients send and that change nothing on one's own
+machine: `user`, `metadata`, `store`, `service_tier`, `verbosity`, `prediction`, `prompt_cache_key`,
+`prompt_cache_options`, `prompt_cache_retention`, `safety_identifier`, `ttl`, `draft_model`.
 """
 
 import re
@@ -17,12 +17,15 @@ from api.errors import ApiError, invalid
 INT32_MAX = 2**31 - 1
 MAX_CHOICES = 32
 MAX_TOP_LOGPROBS = 20
+MAX_REPLICAS = 64
 
 Unit: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 Penalty: TypeAlias = Annotated[float, Meta(ge=-2, le=2)]
 RepetitionPenalty: TypeAlias = Annotated[float, Meta(gt=0, le=10)]
 Count: TypeAlias = Annotated[int, Meta(ge=-1, le=INT32_MAX)]
 """-1: without limit."""
+Several: TypeAlias = Annotated[int, Meta(ge=1, le=100_000)]
+"""Nodes, stages or layers."""
 TopLogprobs: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)]
 
 
@@ -57,6 +60,24 @@ class GenerationBody(Struct, frozen=True, kw_only=True):
     min_tokens: Annotated[int, Meta(ge=0)] | None = None
     timeout: Annotated[float, Meta(gt=0, le=7 * 24 * 3600)] | None = None
     """Seconds for the whole request."""
+
+
+class PlacementBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`POST /v1/instances`: what is left out is chosen, so that a misspelt field has to be refused."""
+
+    model: Annotated[str, Meta(min_length=1)]
+    sharding: str | None = None
+    interconnect: str | None = None
+    nodes: list[str] | None = None
+    """Names or ids, in rank order."""
+    layers: list[Several] | None = None
+    """Of each stage."""
+    stages: Several | None = None
+    tensor: Several | None = None
+    """Ranks per stage."""
+    context: Annotated[int, Meta(ge=1, le=INT32_MAX)] | None = None
+    replicas: Annotated[int, Meta(ge=1, le=MAX_REPLICAS)] | None = None
+    dry_run: bool | None = None
 
 
 class ContentPart(Struct, frozen=True):
@@ -153,6 +174,7 @@ class CompletionBody(GenerationBody, frozen=True, kw_only=True):
 BodyT = TypeVar("BodyT", bound=Struct)
 
 _PLACE = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>.*?)`)?$", re.DOTALL)
+_UNKNOWN = re.compile(r"contains unknown field `(?P<field>[^`]*)`")
 _MISSING = re.compile(r"missing required field `(?P<field>\w+)`")
 
 
@@ -178,9 +200,12 @@ def _wrong_shape(text: str, at: str) -> ApiError:
     """msgspec's "Expected `int`, got `str` - at `$.n`" as an error of the field `n`."""
     found = _PLACE.match(text)
     what, path = (found["what"], found["path"] or "") if found else (text, "")
-    missing = _MISSING.search(what)
-    parts = [at, path.replace("[...]", "").removeprefix("."), missing["field"] if missing else ""]
+    missing, unknown = _MISSING.search(what), _UNKNOWN.search(what)
+    named = missing or unknown
+    parts = [at, path.replace("[...]", "").removeprefix("."), named["field"] if named else ""]
     param = ".".join(part for part in parts if part)
+    if unknown:
+        return invalid(f"There is no field '{param}' here.", param, "unknown_parameter")
     if missing:
         return invalid(f"Missing required field '{param}'.", param, "missing_required_parameter")
     return invalid(f"Invalid '{param or 'body'}': {what[:1].lower()}{what[1:]}.", param or None)

@@ -12,6 +12,7 @@ from api.cluster import ClusterRoutes
 from api.completions import CompletionRoute
 from api.generate import Generations
 from api.health import HealthRoutes
+from api.instances import InstanceRoutes
 from api.listing import ModelRoutes
 from api.manners import add_headers, manners
 from api.metrics import Metrics
@@ -77,6 +78,7 @@ class Server:
         app = web.Application(middlewares=(manners,), client_max_size=self._settings.max_body_bytes)
         app.on_response_prepare.append(add_headers)
         models, health = ModelRoutes(self._gateway.view), HealthRoutes(self._gateway.view)
+        instances = InstanceRoutes(self._gateway, self._settings)
         app.add_routes(
             (
                 web.post("/v1/chat/completions", ChatRoute(self._generations).post),
@@ -86,6 +88,11 @@ class Server:
                 web.post("/v1/cancel/{id}", self._cluster.cancel),
                 web.get("/v1/cluster", self._cluster.state),
                 web.get("/v1/cluster/events", self._cluster.events),
+                web.post("/v1/instances", instances.post),
+                web.get("/v1/instances", instances.list),
+                web.get("/v1/instances/previews", instances.previews),
+                web.get("/v1/instances/{id}", instances.retrieve),
+                web.delete("/v1/instances/{id}", instances.delete),
                 web.get("/health", health.health),
                 web.get("/ready", health.ready),
                 web.get("/metrics", self._metrics.get),

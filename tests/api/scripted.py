@@ -15,15 +15,18 @@ from bus.messages.engine import Phase
 from bus.messages.facts import (
     Accelerator,
     AcceleratorKind,
+    DeclaredFact,
     Fact,
     InstanceFact,
     Memory,
     ModelFact,
     NodeFact,
+    RankFact,
     RequestFact,
     RequestState,
 )
 from bus.messages.generation import Finish, FinishReason, Refusal, RefusalCode
+from bus.messages.placement import Instance, Previews, Stage, Term, Wish
 from bus.messages.request import Admitted, Chunk, Completed, Failed, Order, RequestEvent, Usage
 
 NODE = NodeId("node-a")
@@ -210,6 +213,12 @@ class ScriptedGateway:
         """Its generations do not hear a cancel."""
         self.generations: list[ScriptedGeneration] = []
         self.opened: asyncio.Queue[ScriptedGeneration] = asyncio.Queue()
+        self.created: list[tuple[Wish, int]] = []
+        self.previewed: list[Wish] = []
+        self.withdrawn: list[InstanceId] = []
+        self.refusal: Refusal | None = None
+        """What it says to whoever wants something placed or withdrawn."""
+        self.previews = Previews(())
 
     def open(self, order: Order) -> ScriptedGeneration:
         generation = ScriptedGeneration(order, self.script, self.deaf)
@@ -223,6 +232,18 @@ class ScriptedGateway:
                 generation.cancel(reason)
                 return True
         return False
+
+    async def create(self, wish: Wish, replicas: int) -> tuple[Instance, ...] | Refusal:
+        self.created.append((wish, replicas))
+        return self.refusal or tuple(instance(f"new-{n}", wish) for n in range(replicas))
+
+    async def preview(self, wish: Wish) -> Previews | Refusal:
+        self.previewed.append(wish)
+        return self.refusal or self.previews
+
+    async def withdraw(self, instance: InstanceId) -> Refusal | None:
+        self.withdrawn.append(instance)
+        return self.refusal
 
     @property
     def order(self) -> Order:
@@ -249,16 +270,44 @@ def model_fact(name: str, node: NodeId = NODE, created_at: float = 1_795_220_000
     return ModelFact(ModelId(name), node, f"/models/{name}", 1_000, "llama", 2048, created_at)
 
 
-def node_fact() -> NodeFact:
+def node_fact(id: NodeId = NODE, name: str = "a") -> NodeFact:
     """A machine of 16 GB, half of it free."""
     memory = Memory(16_000_000_000, 8_000_000_000)
     accelerator = Accelerator(AcceleratorKind.CPU, "some processor")
-    return NodeFact(NODE, "a", "1.0", "http://127.0.0.1:1", 1_795_220_000.0, memory, accelerator, 2)
+    return NodeFact(id, name, "1.0", "http://127.0.0.1:1", 1_795_220_000.0, memory, accelerator, 2)
 
 
-def instance_fact(phase: Phase = Phase.READY, reason: str = "") -> InstanceFact:
+def instance(
+    id: str = INSTANCE, wish: Wish | None = None, epoch: int = 1, nodes: tuple[NodeId, ...] = (NODE,)
+) -> Instance:
+    """Two layers on each of these nodes, one stage after another."""
+    stages = tuple(Stage(2 * index, 2 * index + 2, (node,), 1000) for index, node in enumerate(nodes))
+    model = wish.model if wish is not None else ModelId("m")
+    return Instance(InstanceId(id), epoch, model, stages, 2048, wish=wish)
+
+
+def instance_fact(
+    phase: Phase = Phase.READY, reason: str = "", epoch: int = 1, nodes: tuple[NodeId, ...] = (NODE,)
+) -> InstanceFact:
     """An instance of the model "m"."""
-    return InstanceFact(INSTANCE, 1, ModelId("m"), (NODE,), phase, reason, 1_795_220_000.0, kv_bytes=4096)
+    began = 1_795_220_000.0
+    return InstanceFact(INSTANCE, epoch, ModelId("m"), nodes, phase, reason, began, kv_bytes=4096)
+
+
+def rank_fact(rank: int, node: NodeId, phase: Phase = Phase.READY, epoch: int = 1) -> RankFact:
+    """A rank of that instance."""
+    return RankFact(INSTANCE, epoch, rank, node, phase, "", active_bytes=7)
+
+
+def declared_fact(
+    instance: Instance,
+    term: Term,
+    reason: str = "",
+    withdrawn: bool = False,
+    successor: Instance | None = None,
+) -> DeclaredFact:
+    """A coordinator's word."""
+    return DeclaredFact(instance, term, reason, withdrawn, successor, at=1_795_220_000.0)
 
 
 def request_fact(name: str, state: RequestState = RequestState.DECODE) -> RequestFact:

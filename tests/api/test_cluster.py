@@ -5,16 +5,23 @@ import json
 from collections.abc import AsyncIterator
 
 from api.settings import ApiSettings
+from bus.messages.facts import CoordinatorFact
+from bus.messages.placement import Term
 from tests.api.raw import Connection, ask, connected
 from tests.api.scripted import (
     NODE,
     ScriptedGateway,
+    declared_fact,
+    instance,
     instance_fact,
     model_fact,
     node_fact,
+    rank_fact,
     request_fact,
     serving,
 )
+
+TERM = Term(1, NODE)
 
 
 async def events(connection: Connection) -> AsyncIterator[tuple[str, dict[str, object]]]:
@@ -35,12 +42,16 @@ async def test_the_state_has_every_fact_with_its_defaults_and_without_its_tag(
             "model/a/m": model_fact("m"),
             "instance/a": instance_fact(),
             "request/1": request_fact("1"),
+            "rank/a/1/0": rank_fact(0, NODE),
+            "declared/a/a": declared_fact(instance(), TERM),
+            "coordinator/a": CoordinatorFact(NODE, TERM, 1.0),
         }
     )
     settings = ApiSettings(version="1.2", facts_endpoint="tcp://x", bus_counts=lambda: {"malformed": 1})
     async with serving(gateway, settings) as url:
         state = (await ask(url, "GET", "/v1/cluster")).json()
-    assert set(state) == {"node", "version", "nodes", "models", "instances", "requests", "bus"}
+    facts = {"nodes", "models", "instances", "ranks", "declared", "coordinators", "requests"}
+    assert set(state) == {"node", "version", "bus"} | facts
     assert (state["node"], state["version"]) == (NODE, "1.2")
     assert state["bus"] == {"facts_endpoint": "tcp://x", "counts": {"malformed": 1}}
     nodes, instances = state["nodes"], state["instances"]
@@ -49,6 +60,13 @@ async def test_the_state_has_every_fact_with_its_defaults_and_without_its_tag(
     assert nodes[0]["memory"]["pressure"] == "unknown"
     assert (instances[0]["phase"], instances[0]["restarts"]) == ("ready", 0)
     assert "type" not in nodes[0]
+    declared, ranks, coordinators = state["declared"], state["ranks"], state["coordinators"]
+    assert isinstance(declared, list)
+    assert isinstance(ranks, list)
+    assert isinstance(coordinators, list)
+    assert declared[0]["instance"]["stages"][0]["nodes"] == [NODE]
+    assert (ranks[0]["rank"], ranks[0]["phase"]) == (0, "ready")
+    assert coordinators[0]["term"] == {"number": 1, "node": NODE}
 
 
 async def test_events_begin_with_a_snapshot_and_go_on_with_each_change(

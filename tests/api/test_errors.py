@@ -36,6 +36,8 @@ CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
         (RefusalCode.ENGINE_LOST, 503, "server_error", None, None),
         (RefusalCode.ENGINE_FAILED, 500, "server_error", None, "false"),
         (RefusalCode.CANCELLED, 499, "request_cancelled", None, None),
+        (RefusalCode.INSTANCE_NOT_FOUND, 404, "invalid_request_error", "id", None),
+        (RefusalCode.NOT_COORDINATOR, 503, "server_error", None, None),
     ],
 )
 async def test_a_refusal_before_the_first_byte_has_its_own_status(
@@ -54,7 +56,8 @@ async def test_a_refusal_before_the_first_byte_has_its_own_status(
     assert answer.error == {"message": "Do this.", "type": kind, "param": param, "code": code.value}
     assert answer.headers.get("x-should-retry") == retry
     assert answer.headers["x-request-id"].startswith("chatcmpl-")
-    assert ("retry-after" in answer.headers) == (code in (RefusalCode.OVERLOADED, RefusalCode.ENGINE_LOST))
+    passing = (RefusalCode.OVERLOADED, RefusalCode.ENGINE_LOST, RefusalCode.NOT_COORDINATOR)
+    assert ("retry-after" in answer.headers) == (code in passing)
 
 
 async def test_overload_says_when_to_come_back(gateway: ScriptedGateway, url: str) -> None:
