@@ -13,6 +13,7 @@ from bus.messages.base import SequenceId
 from bus.messages.engine import (
     Accepted,
     Beat,
+    Bound,
     Cancel,
     FromEngine,
     Hello,
@@ -54,7 +55,9 @@ class EngineLink:
         """Start an engine process and expect it on the bus."""
         link = cls(bus, said, lost, undelivered)
         try:
-            link._process = await EngineProcess.start(bus.commands_endpoint, link._identity, link._exited)
+            link._process = await EngineProcess.start(
+                bus.commands_endpoint, link._identity, bus.keys, link._exited
+            )
         except BaseException:
             link.kill()
             raise
@@ -129,7 +132,7 @@ class EngineLink:
 
     def _receive(self, body: Body) -> None:
         match body:
-            case Hello() | PhaseChange() | Accepted() | Refused() | Step() | Beat():
+            case Hello() | Bound() | PhaseChange() | Accepted() | Refused() | Step() | Beat():
                 self._said(body)
             case _:
                 logger.warning("an engine may not say %s: dropped", type(body).__name__)

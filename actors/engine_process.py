@@ -9,6 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from bus.keys import Keys
+
 logger = logging.getLogger(__name__)
 
 _ROOT = Path(__file__).parents[1]
@@ -25,8 +27,14 @@ class EngineProcess:
         self._task = asyncio.create_task(self._follow(exited), name=f"engine {process.pid}")
 
     @classmethod
-    async def start(cls, endpoint: str, identity: bytes, exited: Callable[[int], None]) -> "EngineProcess":
-        """Start an engine that connects to `endpoint`; `exited` is told its exit code, whyever it ends."""
+    async def start(
+        cls, endpoint: str, identity: bytes, keys: Keys | None, exited: Callable[[int], None]
+    ) -> "EngineProcess":
+        """Start an engine that connects to `endpoint`; `exited` is told its exit code, whyever it ends.
+
+        `keys` are what it and the other ranks of its instance know each other by. They go through the pipe:
+        arguments and environments can be read by others.
+        """
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -46,6 +54,8 @@ class EngineProcess:
             # A terminal's Ctrl-C goes to a whole session: the node alone decides how its engines end.
             start_new_session=True,
         )
+        assert process.stdin is not None
+        process.stdin.write(_line(keys))
         return cls(process, exited)
 
     @property
@@ -91,6 +101,10 @@ class EngineProcess:
         code = await self._process.wait()
         stdin.close()
         exited(code)
+
+
+def _line(keys: Keys | None) -> bytes:
+    return b"%b %b\n" % (keys.public, keys.private) if keys is not None else b"\n"
 
 
 def _environment() -> dict[str, str]:

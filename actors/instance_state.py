@@ -4,8 +4,9 @@ import time
 from dataclasses import dataclass, field
 
 from actors.messages import InstanceChanged
-from bus.messages.engine import Beat, Phase, PhaseChange
-from bus.messages.facts import InstanceFact
+from bus.messages.base import NodeId
+from bus.messages.engine import Beat, Bound, Phase, PhaseChange
+from bus.messages.facts import InstanceFact, RankFact
 from bus.messages.placement import Instance
 
 IDLE = Beat(steps=0)
@@ -16,6 +17,7 @@ class InstanceState:
     """What a Runner knows of its instance, and the fact that it publishes of it."""
 
     instance: Instance
+    node: NodeId
     change: PhaseChange = field(
         default_factory=lambda: PhaseChange(phase=Phase.WAITING, reason="about to start the engine")
     )
@@ -25,6 +27,20 @@ class InstanceState:
     context: int | None = None
     failures: int = 0
     """Engines that ended by themselves, since the last one that held."""
+    bound: Bound | None = None
+    """Where the engine listens for other ranks."""
+    permanent: bool = False
+    """With `failed`: the fault is the model's or this machine's, and will come again."""
+
+    @property
+    def rank(self) -> int:
+        """Which of the instance's ranks this node has."""
+        return self.instance.nodes.index(self.node)
+
+    @property
+    def alone(self) -> bool:
+        """The instance has this one rank only."""
+        return len(self.instance.nodes) == 1
 
     @property
     def phase(self) -> Phase:
@@ -33,8 +49,13 @@ class InstanceState:
 
     @property
     def key(self) -> str:
-        """Of its fact."""
-        return f"instance/{self.instance.id}"
+        """Of the instance's fact, which its rank 0 tells."""
+        return f"instance/{self.instance.id}/{self.instance.epoch}"
+
+    @property
+    def rank_key(self) -> str:
+        """Of this rank's fact."""
+        return f"rank/{self.instance.id}/{self.instance.epoch}/{self.rank}"
 
     def enter(self, change: PhaseChange) -> bool:
         """Go on; true when this is another phase."""
@@ -77,4 +98,22 @@ class InstanceState:
             active_bytes=beat.active_bytes,
             cached_bytes=beat.cached_bytes,
             tokens_per_s=beat.tokens_per_s,
+            stages=instance.stages,
+        )
+
+    def rank_fact(self) -> RankFact:
+        """What the other ranks and the coordinator are told."""
+        return RankFact(
+            instance=self.instance.id,
+            epoch=self.instance.epoch,
+            rank=self.rank,
+            node=self.node,
+            phase=self.phase,
+            reason=self.change.reason,
+            progress=self.change.progress,
+            hop=self.bound.hop if self.bound else "",
+            ring=self.bound.ring if self.bound else "",
+            permanent=self.permanent,
+            active_bytes=self.beat.active_bytes,
+            kv_bytes=self.beat.kv_bytes,
         )

@@ -5,10 +5,12 @@ from typing import TypeAlias
 
 from actors.lifecycle import Terminated
 from actors.reference import Ref
-from bus.messages.base import InstanceId, ModelId, SequenceId
+from bus.messages.base import InstanceId, ModelId, NodeId, SequenceId
 from bus.messages.engine import Accepted, FromEngine, Phase, Prefilled, Refused, Submit
-from bus.messages.generation import Delta
-from bus.messages.placement import Declared, Want, Withdrawn
+from bus.messages.facts import RankFact
+from bus.messages.generation import Delta, Refusal
+from bus.messages.peers import Abandoned, Dispatched, Relayed
+from bus.messages.placement import Create, Instance, Want, Wish, Withdraw
 
 # -- by a timer, to oneself ----------------------------------------------------------------------
 
@@ -33,12 +35,22 @@ class Overdue:
     """The deadline has passed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """All that was said at once has been heard: pass it on."""
+
+
 # -- to the Topology and the Downloader -----------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class ReadMemory:
-    """Answered with this machine's memory as it is now."""
+class Leave:
+    """This node is about to stop: let everybody know. Answered when that is published."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Time to find out how fast this machine is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +60,59 @@ class FindModel:
     model: ModelId
 
 
-TopologyMessage: TypeAlias = ReadMemory | Tick
+TopologyMessage: TypeAlias = Leave | Measure | Tick
 DownloaderMessage: TypeAlias = FindModel | Tick
 
 
 # -- to Placement and the Supervisor --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Something has changed that may matter to where models run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """Answered with Previews: how this wish could be placed now; nothing is declared."""
+
+    wish: Wish
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Those that were to be found at the start have been found, or have had their time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Answers what only the coordinator decides: who that is. None: ask again in a moment."""
+
+    coordinator: NodeId | None
+    why: str = "it is being elected"
+    """Why there is no answer yet, for a person to read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Have this node do its part of an instance: run its rank, and lead requests to rank 0."""
+
+    instance: Instance
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """This epoch of an instance is over: stop what this node does for it."""
+
+    instance: InstanceId
+    epoch: int
+
+
+PlacementMessage: TypeAlias = Want | Create | Withdraw | Preview | Look | Opened | Tick
+SupervisorMessage: TypeAlias = Run | Release
+
+
+# -- between Requests and Runners -----------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +125,19 @@ class InstanceChanged:
     progress: float | None = None
 
 
-PlacementMessage: TypeAlias = Want | InstanceChanged
-SupervisorMessage: TypeAlias = Declared | Withdrawn
-
-
-# -- between Requests and Runners -----------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Dispatch:
     """Have these sequences generated; each is answered to the Request that asks."""
 
     submits: tuple[Submit, ...]
     request: "Ref[RequestMessage]"
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """Whoever dispatched these sequences lives on, but does not want them any more."""
+
+    sequences: tuple[SequenceId, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +165,54 @@ class Undelivered:
     reason: str
 
 
-RunnerMessage: TypeAlias = Dispatch | EngineSaid | EngineLost | Undelivered | Terminated | Launch | Tick
+@dataclass(frozen=True, slots=True)
+class RankTold:
+    """Another rank of this epoch is as its fact says; None: its fact is gone, and so is the rank."""
+
+    rank: int
+    fact: RankFact | None
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Take nothing new, and end when what runs has ended, or after so many seconds."""
+
+    within_s: float
+
+
+# -- between nodes ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLeft:
+    """A node is not a member any more."""
+
+    node: NodeId
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Undispatched:
+    """Another node did not take these sequences."""
+
+    sequences: tuple[SequenceId, ...]
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAsked:
+    """Another node's command; answered with a Refusal, or with None where it is done."""
+
+    node: NodeId
+    body: Dispatched | Abandoned
+
+
+DoorMessage: TypeAlias = Dispatch | Abandon
+RelayMessage: TypeAlias = Relayed
+RunnerMessage: TypeAlias = (
+    DoorMessage | EngineSaid | EngineLost | Undelivered | RankTold | Drain | Terminated | Launch | Tick
+)
 RequestMessage: TypeAlias = (
     Accepted | Refused | Delta | Prefilled | InstanceChanged | Terminated | Route | Overdue | Tick
 )
+ExchangeMessage: TypeAlias = PeerAsked | NodeLeft | Terminated

@@ -2,8 +2,11 @@
 
 from actors.directory import Name
 from actors.messages import (
+    DoorMessage,
     DownloaderMessage,
+    ExchangeMessage,
     PlacementMessage,
+    RelayMessage,
     RunnerMessage,
     SupervisorMessage,
     TopologyMessage,
@@ -14,8 +17,26 @@ SUPERVISOR: Name[SupervisorMessage] = Name("supervisor")
 TOPOLOGY: Name[TopologyMessage] = Name("topology")
 DOWNLOADER: Name[DownloaderMessage] = Name("downloader")
 PLACEMENT: Name[PlacementMessage] = Name("placement")
+EXCHANGE: Name[ExchangeMessage] = Name("exchange")
 
 
-def runner(instance: InstanceId) -> Name[RunnerMessage]:
-    """The Runner of an instance."""
-    return Name(f"runner/{instance}")
+def rank(instance: InstanceId, epoch: int) -> Name[RunnerMessage]:
+    """The Runner of this node's own rank."""
+    return Name(f"rank/{instance}/{epoch}")
+
+
+def door(instance: InstanceId, epoch: int) -> Name[DoorMessage]:
+    """Whom requests are dispatched to: the Runner of the instance's rank 0, or the Door that leads there."""
+    return Name(f"door/{instance}/{epoch}")
+
+
+def relay(instance: InstanceId, epoch: int) -> Name[RelayMessage]:
+    """The Door that takes what another node's rank 0 says."""
+    return Name(f"relay/{instance}/{epoch}")
+
+
+def epoch_of(name: str) -> tuple[InstanceId, int] | None:
+    """Which epoch of an instance an actor of that name belongs to; None: none."""
+    kind, _, rest = name.partition("/")
+    instance, _, epoch = rest.rpartition("/")
+    return (InstanceId(instance), int(epoch)) if kind in ("rank", "door") else None

@@ -1,19 +1,29 @@
 """The node's side of the gateway: starts a Request actor per API request, and knows those that live."""
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
 
-from actors.directory import Directory
+from actors import names
+from actors.asking import ask_coordinator
+from actors.directory import Directory, NobodyThere
 from actors.gateway import View
-from actors.messages import RequestMessage
+from actors.messages import Preview, RequestMessage
 from actors.outlet import Outlet
 from actors.reference import Ref
 from actors.request import Request
 from bus.bus import Bus
-from bus.messages.base import NodeId, RequestId
+from bus.messages.base import InstanceId, NodeId, RequestId
 from bus.messages.generation import Refusal, RefusalCode
+from bus.messages.placement import Create, Created, Instance, Previews, Wish, Withdraw
 from bus.messages.request import Failed, Order, RequestEvent
+
+logger = logging.getLogger(__name__)
+
+PREVIEW_S = 10.0
+"""Planning takes milliseconds; a slow disk may hold up the Placement for longer."""
 
 MOST_REQUESTS = 2048
 """Requests that a node has open at most."""
@@ -55,10 +65,17 @@ class NodeGateway:
         self.view: View = bus.view
         self._bus, self._directory, self._timeout_s = bus, directory, timeout_s
         self._live: dict[RequestId, Ref[RequestMessage]] = {}
+        self._leaving = False
 
     def open(self, order: Order) -> LiveGeneration:
         """Start a Request actor."""
         outlet = Outlet()
+        if self._leaving:
+            refusal = Refusal(
+                RefusalCode.OVERLOADED, "this node is stopping: ask another one", retry_after_s=1.0
+            )
+            outlet.put(Failed(refusal=refusal))
+            return LiveGeneration(order.request, outlet, None)
         if len(self._live) >= MOST_REQUESTS:
             refusal = Refusal(
                 RefusalCode.OVERLOADED, f"{MOST_REQUESTS} requests are open on this node", retry_after_s=5.0
@@ -83,6 +100,34 @@ class NodeGateway:
         if ref is not None:
             ref.kill(reason)
         return ref is not None
+
+    async def create(self, wish: Wish, replicas: int) -> tuple[Instance, ...] | Refusal:
+        """Have the coordinator place it."""
+        answer = await ask_coordinator(self._directory, self._bus.mesh, Create(wish=wish, replicas=replicas))
+        return answer.instances if isinstance(answer, Created) else answer or ()
+
+    async def withdraw(self, instance: InstanceId) -> Refusal | None:
+        """Have the coordinator withdraw it."""
+        answer = await ask_coordinator(self._directory, self._bus.mesh, Withdraw(instance=instance))
+        return answer if isinstance(answer, Refusal) else None
+
+    async def preview(self, wish: Wish) -> Previews | Refusal:
+        """Ask this node's Placement: it knows as much as the coordinator's."""
+        try:
+            placement = self._directory.get(names.PLACEMENT)
+            return await placement.request(Preview(wish), (Previews, Refusal), timeout=PREVIEW_S)
+        except (NobodyThere, TimeoutError):
+            return Refusal(RefusalCode.TIMEOUT, "the placement did not answer; try again", retry_after_s=1.0)
+
+    async def drained(self, within_s: float) -> None:
+        """Wait until no request is open, within limits; new ones are refused from now on."""
+        self._leaving = True
+        try:
+            async with asyncio.timeout(within_s):
+                for ref in list(self._live.values()):
+                    await ref.ended
+        except TimeoutError:
+            logger.warning("%d requests are still open: they end now", len(self._live))
 
     async def close(self, reason: str) -> None:
         """End all requests, and wait until they have ended."""

@@ -1,21 +1,62 @@
-"""The Placement actor: owns the declared instances, and has a model placed when somebody wants it."""
+"""The Placement actor: holds what is declared, does this node's part of it and, as coordinator, declares."""
 
 import logging
 import secrets
+import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 
 from actors import names
 from actors.actor import ThreadActor
+from actors.coordination import ledger_file
+from actors.coordination.govern import govern
+from actors.coordination.office import Office, Standing
+from actors.coordination.sight import Sight, promised
+from actors.coordination.situation import History, Situation, Verdict
 from actors.directory import Directory
-from actors.messages import FindModel, InstanceChanged, PlacementMessage, ReadMemory
-from actors.placement_policy import fit
+from actors.local_part import Key, next_steps
+from actors.lookout import Lookout
+from actors.loop import Timer, bound_loop
+from actors.messages import (
+    Drain,
+    Elsewhere,
+    FindModel,
+    Look,
+    Opened,
+    PlacementMessage,
+    Preview,
+    Release,
+    Run,
+    Tick,
+)
+from actors.planner.words import refusal
+from actors.routing import route
+from actors.seen import Seen
+from actors.weighing import unknown, unplaced, weigh
 from bus.bus import Bus
 from bus.messages.base import InstanceId, ModelId, NodeId
-from bus.messages.engine import Phase
-from bus.messages.facts import InstanceFact, Memory
+from bus.messages.facts import (
+    CoordinatorFact,
+    DeclaredFact,
+    Fact,
+    WishFact,
+)
 from bus.messages.generation import Refusal, RefusalCode
-from bus.messages.placement import Declared, Instance, NotServed, Serving, Want, Withdrawn
+from bus.messages.placement import (
+    Create,
+    Created,
+    Instance,
+    NotServed,
+    Previews,
+    Serving,
+    Term,
+    ToCoordinator,
+    Want,
+    Wish,
+    Withdraw,
+)
 from models.store import StoredModel
 
 logger = logging.getLogger(__name__)
@@ -23,145 +64,273 @@ logger = logging.getLogger(__name__)
 STORE_TIMEOUT_S = 20.0
 """Looking through the models directories may take a slow disk so long."""
 
-_LOADED = frozenset({Phase.WARMING, Phase.READY, Phase.DRAINING})
-"""Phases in which what an instance holds shows in the machine's free memory."""
+PERIOD_S = 2.0
+"""Between two looks when nothing seems to change: memory that frees tells nobody."""
 
+NOTHING = Verdict(declare=(), next_look=None, answers=(), history={})
+"""What a node decides that is not in office."""
 
-@dataclass(slots=True)
-class _Placed:
-    """A declared instance, the model it was made from, and where it is in its life."""
+SOON_S = 0.1
+"""Before another look at what has to end here first."""
 
-    instance: Instance
-    model: StoredModel
-    phase: Phase = Phase.WAITING
-    reason: str = ""
+DRAIN_S = 30.0
+"""How long the requests of a withdrawn instance may take to end."""
 
 
 class Placement(ThreadActor[PlacementMessage]):
-    """Places each model at most once. A model that failed is tried anew only when its folder has changed:
-    its fault is permanent until then, and whoever wants it is told so."""
+    """One on every node, and all of them know the same. The one that is in office also decides: it publishes
+    what it declares; everybody takes that in, keeps it on disk, and does its own part of it.
 
-    def __init__(self, node: NodeId, bus: Bus, directory: Directory, wishes: tuple[Want, ...]) -> None:
+    What it decides is in `coordination` and `planner`, as functions of what the facts say.
+    """
+
+    def __init__(
+        self,
+        node: NodeId,
+        bus: Bus,
+        directory: Directory,
+        wishes: tuple[Wish, ...],
+        data_dir: Path,
+        since: float,
+        *,
+        auto_place: bool = True,
+        opened: threading.Event | None = None,
+    ) -> None:
+        """`since`: when the node was started, seconds since 1970."""
         super().__init__()
+        self._since = since
         self._node, self._bus, self._directory = node, bus, directory
-        self._wishes = wishes
-        self._placed: dict[ModelId, _Placed] = {}
+        self._wishes, self._data_dir, self._auto_place = wishes, data_dir, auto_place
+        self._opened = opened or threading.Event()
+        self._running: dict[Key, Instance] = {}
+        self._drained: set[Key] = set()
+        self._history: History = {}
+        self._standing = Standing(None, Term(), acting=False, next_look=None)
+        self._published: set[str] = set()
+        self._met: dict[NodeId, str] = {}
+        self._timer: Timer | None = None
+        self._started = time.monotonic()
 
     def on_start(self) -> None:
-        """Take over what runs already, if this is a restart; then place what the node was started with.
-
-        What can't be placed is shown as a failed instance.
-        """
+        """Take up what was declared when this node last ran, and look around."""
+        self._register = ledger_file.read(self._data_dir)
+        self._office = Office(self._node, highest=self._register.highest)
+        if self._opened.is_set():  # this is a restart
+            self._office.open(time.monotonic())
         self._adopt()
-        for wish in self._wishes:
-            answer = self._want(wish)
-            if isinstance(answer, NotServed):
-                logger.error("%s", answer.refusal.message)
-                self._show_failed(wish.model, answer.refusal)
+        if self._wishes:
+            fact = WishFact(node=self._node, since=self._since, wishes=self._wishes)
+            self._bus.publish(f"wish/{self._node}", fact)
+        me = self.actor_ref
+        self._lookout = Lookout(self._bus.view, bound_loop(), lambda: me.post(Look()))
 
-    def on_receive(self, message: PlacementMessage) -> Serving | NotServed | None:
-        """Answer a wish, or note how an instance does."""
+    def on_receive(self, message: PlacementMessage) -> object:
+        """See each message's own docstring."""
         match message:
+            case Look() | Tick():
+                self._lookout.rest()
+                self._consider()
+                return None
+            case Opened():
+                self._office.open(time.monotonic())
+                self._consider()
+                return None
             case Want():
                 return self._want(message)
-            case InstanceChanged(instance, phase, reason):
-                for placed in self._placed.values():
-                    if placed.instance.id == instance:
-                        placed.phase, placed.reason = phase, reason
-                return None
+            case Preview(wish=wish):
+                return self._preview(wish)
+            case Create() | Withdraw():
+                return self._take_order(message)
+
+    def on_end(self, cause: BaseException | None) -> None:
+        """What is declared stays; who decides is somebody else, or the next Placement here."""
+        self._lookout.close()
+        for key in self._published | {self._office_key}:
+            self._bus.withdraw(key)
+
+    # -- looking around ----------------------------------------------------------------------------
+
+    def _consider(self, *orders: ToCoordinator) -> tuple[Created, ...]:
+        """Take in what the facts say, decide what is this node's to decide, and do this node's part."""
+        facts = self._bus.view.facts()
+        seen = Seen.of(facts)
+        if self._node not in seen.members:  # its own first word is still on its way
+            self._look_again(SOON_S)
+            return ()
+        self._met |= {node: fact.name for node, fact in seen.members.items()}
+        news = [fact for fact in seen.declared.values() if self._register.take(fact)]
+        verdict = self._decide(seen, orders)
+        news += [self._register.declare(fact, time.time()) for fact in verdict.declare]
+        if news:
+            ledger_file.write(self._data_dir, self._register)
+        self._publish(seen)
+        unfinished = self._do_own_part(facts)
+        waits = [PERIOD_S, *([SOON_S] if unfinished else [])]
+        waits += [
+            at - time.monotonic() for at in (verdict.next_look, self._standing.next_look) if at is not None
+        ]
+        self._look_again(max(min(waits), 0.01))
+        return verdict.answers
+
+    def _decide(self, seen: Seen, orders: tuple[ToCoordinator, ...]) -> Verdict:
+        """As the coordinator, if this node is in office."""
+        now = time.monotonic()
+        since = {node: fact.started_at for node, fact in seen.members.items()}
+        self._office.saw(since, seen.coordinators, now, self._register.highest)
+        standing = self._office.tick(now)
+        if standing.term != self._standing.term or standing.acting != self._standing.acting:
+            self._take_office(standing)
+        self._standing = standing
+        self._register.see(standing.term)
+        if not standing.acting:
+            return NOTHING
+        wished = seen.unheard_wishes(self._register.declared.values())
+        situation = Situation(
+            me=self._node,
+            term=standing.term,
+            started=self._started,
+            declared=self._register.declared,
+            members=seen.members,
+            met=dict(self._met),
+            ranks=seen.ranks,
+            instances=seen.instances,
+            models=seen.models,
+            plan=partial(weigh, held=seen.held),
+            new_id=lambda: InstanceId(secrets.token_hex(4)),
+            orders=(*orders, *(Create(wish=wish, once=True) for wish in wished)),
+            history=self._history,
+        )
+        verdict = govern(situation, now)
+        self._history = verdict.history
+        return verdict
+
+    def _take_office(self, standing: Standing) -> None:
+        """Let everybody know who is coordinator, where that has changed for this node."""
+        if standing.acting:
+            logger.info("this node is the coordinator, term %d", standing.term.number)
+            fact = CoordinatorFact(node=self._node, term=standing.term, since=time.time())
+            self._history = {}
+            self._bus.publish(self._office_key, fact)
+        else:
+            self._bus.withdraw(self._office_key)
+            if standing.coordinator is not None:
+                logger.info("%s is the coordinator, term %d", standing.coordinator, standing.term.number)
+
+    def _publish(self, seen: Seen) -> None:
+        """All that is declared, from the coordinator; from others, what it does not know yet."""
+        keys = set()
+        for fact in self._register.declared.values():
+            if self._standing.acting or not seen.knows(self._standing.coordinator, fact):
+                key = f"declared/{self._node}/{fact.instance.id}"
+                self._bus.publish(key, fact)
+                keys.add(key)
+            if self._standing.acting and not fact.instance.stages and not fact.withdrawn:
+                keys.add(self._show_unplaced(fact))
+        for key in self._published - keys:
+            self._bus.withdraw(key)
+        self._published = keys
+
+    def _show_unplaced(self, declared: DeclaredFact) -> str:
+        """An instance without a place has no rank 0 that could speak for it."""
+        instance = declared.instance
+        key = f"instance/{instance.id}/{instance.epoch}"
+        self._bus.publish(key, unplaced(declared))
+        return key
+
+    def _look_again(self, delay_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.tell_later(delay_s, Tick())
+
+    @property
+    def _office_key(self) -> str:
+        return f"coordinator/{self._node}"
+
+    # -- this node's own part ----------------------------------------------------------------------
+
+    def _do_own_part(self, facts: Mapping[str, Fact]) -> bool:
+        """Have the Supervisor run and release what is declared; true: something has to end first."""
+        declared = self._register.declared.values()
+        steps = next_steps(self._node, declared, self._running, self._alive(), facts)
+        for key in steps.drain:
+            if key not in self._drained:
+                self._drained.add(key)
+                self._directory.post(names.rank(*key), Drain(DRAIN_S))
+        for key in steps.release:
+            self._directory.post(names.SUPERVISOR, Release(*key))
+            del self._running[key]
+            self._drained.discard(key)
+        for instance in steps.run:
+            self._running[instance.id, instance.epoch] = instance
+            self._directory.post(names.SUPERVISOR, Run(instance))
+        return steps.unfinished
+
+    def _alive(self) -> set[Key]:
+        return {key for name in self._directory.names() if (key := names.epoch_of(name)) is not None}
 
     def _adopt(self) -> None:
-        for fact in self._bus.view.facts().values():
-            if not isinstance(fact, InstanceFact) or fact.epoch == 0 or self._node not in fact.nodes:
-                continue
-            model = self._find(fact.model)
-            if model is not None:
-                instance = Instance(
-                    id=fact.id,
-                    epoch=fact.epoch,
-                    model=fact.model,
-                    path=str(model.folder),
-                    nodes=fact.nodes,
-                    context=fact.context or 0,
-                    needed_bytes=fact.active_bytes,
-                )
-                self._placed[fact.model] = _Placed(instance, model, fact.phase, fact.reason)
+        """Take over what a Placement before this one had begun here."""
+        alive = self._alive()
+        for fact in self._register.declared.values():
+            for instance in (fact.instance, fact.successor):
+                if instance is not None and (instance.id, instance.epoch) in alive:
+                    self._running[instance.id, instance.epoch] = instance
+
+    # -- what it is asked --------------------------------------------------------------------------
 
     def _want(self, want: Want) -> Serving | NotServed:
-        placed = self._placed.get(want.model)
-        if placed is not None and placed.phase is not Phase.FAILED:
-            return Serving(instance=placed.instance.id)
-        model = self._find(want.model)
-        if model is None:
-            return NotServed(refusal=_unknown(want.model))
-        if placed is not None:
-            if model == placed.model:
-                return NotServed(refusal=_failed(placed))
-            self._withdraw(placed)
-        return self._place(want, model)
+        answer = route(want.model, self._register.declared.values(), self._bus.view.facts())
+        if isinstance(answer, Serving):
+            return answer
+        # It may have been copied here a moment ago, or mended: look now, not when its turn comes.
+        here = self._find(want.model)
+        copies = Seen.of(self._bus.view.facts()).copies_of(want.model)
+        if here is not None and not any(c.node == self._node and c.folder_mark == here.mark for c in copies):
+            passing = Refusal(RefusalCode.ENGINE_LOST, f"model '{want.model}' has just changed on this node")
+            return NotServed(passing)
+        if answer.unplaced and not copies:
+            return NotServed(unknown(want.model))
+        if answer.unplaced and not self._auto_place:
+            return NotServed(answer.refusal)
+        return answer
 
-    def _place(self, want: Want, model: StoredModel) -> Serving | NotServed:
-        room = fit(model, self._memory(), self._promised_bytes(), want.context)
-        if isinstance(room, Refusal):
-            return NotServed(refusal=room)
-        instance = Instance(
-            id=InstanceId(secrets.token_hex(4)),
-            epoch=1,
-            model=model.id,
-            path=str(model.folder),
-            nodes=(self._node,),
-            context=room.context,
-            needed_bytes=room.needed_bytes,
-        )
-        self._placed[model.id] = _Placed(instance, model)
-        self._directory.post(names.SUPERVISOR, Declared(instance=instance))
-        logger.info("model %s is placed as instance %s, context %d", model.id, instance.id, room.context)
-        return Serving(instance=instance.id)
+    def _preview(self, wish: Wish) -> Previews | Refusal:
+        seen = Seen.of(self._bus.view.facts())
+        copies = seen.copies_of(wish.model)
+        if not copies:
+            return unknown(wish.model)
+        return weigh(wish, copies, tuple(seen.members.values()), self._promised(seen), held=seen.held)
 
-    def _withdraw(self, placed: _Placed) -> None:
-        del self._placed[placed.instance.model]
-        self._directory.post(names.SUPERVISOR, Withdrawn(instance=placed.instance.id))
+    def _promised(self, seen: Seen) -> Mapping[NodeId, int]:
+        return promised(self._register.declared, Sight(seen.ranks, seen.instances))
 
-    def _promised_bytes(self) -> int:
-        """What placed instances will take that free memory does not show yet."""
-        return sum(
-            placed.instance.needed_bytes
-            for placed in self._placed.values()
-            if placed.phase not in _LOADED and placed.phase is not Phase.FAILED
-        )
+    def _take_order(self, order: ToCoordinator) -> Created | Refusal | Elsewhere | None:
+        self._consider()
+        if not self._standing.acting:
+            return Elsewhere(self._standing.coordinator)
+        if isinstance(order, Create):
+            answer = self._preview(order.wish)
+            if isinstance(answer, Refusal):
+                return answer
+            if not answer.choices and self._is_being_examined(order.wish.model):
+                return Elsewhere(None, f"how model '{order.wish.model}' can be divided is being found out")
+            if not answer.choices:
+                return refusal(answer, order.wish)
+        elif not self._is_declared(order.instance):
+            return Refusal(
+                RefusalCode.INSTANCE_NOT_FOUND, f"there is no instance {order.instance}", param="id"
+            )
+        created = self._consider(order)[0]
+        return created if isinstance(order, Create) else None
+
+    def _is_declared(self, instance: InstanceId) -> bool:
+        fact = self._register.declared.get(instance)
+        return fact is not None and not fact.withdrawn
+
+    def _is_being_examined(self, model: ModelId) -> bool:
+        copies = Seen.of(self._bus.view.facts()).copies_of(model)
+        return any(copy.shape is not None and not copy.shape.examined for copy in copies)
 
     def _find(self, model: ModelId) -> StoredModel | None:
         found = self._directory.get(names.DOWNLOADER).ask(FindModel(model), timeout=STORE_TIMEOUT_S)
         return found if isinstance(found, StoredModel) else None
-
-    def _memory(self) -> Memory:
-        memory = self._directory.get(names.TOPOLOGY).ask(ReadMemory())
-        if not isinstance(memory, Memory):
-            raise TypeError(f"Topology answered {memory!r}")
-        return memory
-
-    def _show_failed(self, model: ModelId, refusal: Refusal) -> None:
-        fact = InstanceFact(
-            id=InstanceId(f"unplaced-{secrets.token_hex(4)}"),
-            epoch=0,
-            model=model,
-            nodes=(self._node,),
-            phase=Phase.FAILED,
-            reason=refusal.message,
-            since=time.time(),
-        )
-        self._bus.publish(f"instance/{fact.id}", fact)
-
-
-def _unknown(model: ModelId) -> Refusal:
-    return Refusal(
-        RefusalCode.MODEL_NOT_FOUND,
-        f"model '{model}' is not here: GET /v1/models lists what is; copy its folder into a models directory",
-        param="model",
-    )
-
-
-def _failed(placed: _Placed) -> Refusal:
-    return Refusal(
-        RefusalCode.ENGINE_FAILED, f"model '{placed.instance.model}' can't be served: {placed.reason}"
-    )

@@ -8,6 +8,7 @@ import pykka
 
 from actors import names
 from actors.actor import LoopActor
+from actors.asking import ask_coordinator
 from actors.directory import Directory
 from actors.lifecycle import Killed, Terminated
 from actors.mailbox import MailboxFull
@@ -30,7 +31,7 @@ from bus.messages.base import InstanceId, NodeId
 from bus.messages.engine import Accepted, Prefilled, Refused
 from bus.messages.facts import RequestFact
 from bus.messages.generation import Delta, Refusal, RefusalCode
-from bus.messages.placement import NotServed, Serving, Want
+from bus.messages.placement import Create, NotServed, Serving, Want, Wish
 from bus.messages.request import Admitted, Completed, Failed, Order, Waiting
 
 logger = logging.getLogger(__name__)
@@ -141,11 +142,23 @@ class Request(LoopActor[RequestMessage]):
         match answer:
             case Serving():
                 return answer
+            case NotServed(unplaced=True):
+                await self._have_placed()
             case NotServed(refusal=refusal):
                 self._refused(refusal)
             case other:
                 raise TypeError(f"Placement answered {other!r}")
         return None
+
+    async def _have_placed(self) -> None:
+        """Nobody has asked for this model yet: have the coordinator place it, and go there."""
+        self._wait("having the model placed")
+        wish = Create(wish=Wish(model=self._order.model), once=True)
+        answer = await ask_coordinator(self._directory, self._bus.mesh, wish)
+        if isinstance(answer, Refusal):
+            self._refused(answer)
+        else:
+            self._refused(_lost("the model's instance is not there yet"))
 
     # -- its answers -----------------------------------------------------------------------------
 

@@ -43,6 +43,10 @@ class Roster:
         """The Requests that have something waiting for the engine."""
         return {self._owners[sequence] for sequence in self._queued}
 
+    def all_owners(self) -> set[Ref[RequestMessage]]:
+        """The Requests that have anything here."""
+        return set(self._owners.values())
+
     def remove(self, sequence: SequenceId) -> None:
         """A sequence has ended."""
         self._owners.pop(sequence, None)
@@ -55,6 +59,21 @@ class Roster:
         for sequence in theirs:
             self.remove(sequence)
         return with_engine
+
+    def abandon(self, sequences: Iterable[SequenceId]) -> tuple[SequenceId, ...]:
+        """Nobody wants these any more: returns those that the engine still has."""
+        known = [sequence for sequence in sequences if sequence in self._owners]
+        with_engine = tuple(sequence for sequence in known if sequence not in self._queued)
+        for sequence in known:
+            self.remove(sequence)
+        return with_engine
+
+    def take_queued(self) -> list[tuple[SequenceId, Ref[RequestMessage]]]:
+        """What the engine does not have yet, to be refused."""
+        queued = [(sequence, self._owners[sequence]) for sequence in self._queued]
+        for sequence, _ in queued:
+            self.remove(sequence)
+        return queued
 
     def lose_engine(self) -> list[tuple[SequenceId, Ref[RequestMessage]]]:
         """The engine is gone: what it had is lost; what still waits stays."""

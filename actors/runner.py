@@ -2,32 +2,37 @@
 
 import logging
 import time
-from dataclasses import dataclass, field
 
 from actors import names
 from actors.actor import LoopActor
-from actors.directory import Directory
+from actors.desk import Desk, engine_lost
+from actors.directory import Directory, NobodyThere
 from actors.engine_link import EngineLink
+from actors.epoch import Epoch
 from actors.instance_state import IDLE, InstanceState
 from actors.lifecycle import Terminated
 from actors.messages import (
+    Abandon,
     Dispatch,
+    Drain,
     EngineLost,
     EngineSaid,
+    FindModel,
     Launch,
-    RequestMessage,
+    RankTold,
     RunnerMessage,
     Tick,
     Undelivered,
 )
 from actors.retry import ENGINE_RESTARTS
-from actors.roster import Roster
-from actors.watchdog import Deadlines, Watchdog
+from actors.runner_settings import RunnerSettings
+from actors.watchdog import Watchdog
 from bus.bus import Bus
-from bus.messages.base import SequenceId
+from bus.messages.base import NodeId, SequenceId
 from bus.messages.engine import (
     Accepted,
     Beat,
+    Bound,
     FromEngine,
     Hello,
     Load,
@@ -38,6 +43,7 @@ from bus.messages.engine import (
 )
 from bus.messages.generation import Refusal, RefusalCode
 from bus.messages.placement import Instance
+from models.store import StoredModel
 
 logger = logging.getLogger(__name__)
 
@@ -47,41 +53,43 @@ CHECK_S = 0.5
 STEADY_S = 60.0
 """An engine that was ready for so long counts as well: earlier failures are forgotten."""
 
+STORE_TIMEOUT_S = 20.0
+"""Looking through the models directories may take a slow disk so long."""
 
-_UNWATCHED = frozenset({Phase.WAITING, Phase.DRAINING, Phase.STOPPED, Phase.FAILED})
+_UNWATCHED = frozenset({Phase.WAITING, Phase.STOPPED, Phase.FAILED})
 """Phases in which no engine runs, or one whose end has a deadline of its own."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunnerSettings:
-    """What a person may set about engines."""
-
-    pace_s: float
-    """See Load."""
-    max_running: int = 64
-    max_sequences: int = 512
-    """Running and waiting together; more are refused."""
-    deadlines: Deadlines = field(default_factory=Deadlines)
-    patience_s: float = 5.0
-    """For an engine that was asked to stop."""
-
-
 class Runner(LoopActor[RunnerMessage]):
-    """Requests are dispatched to it at any time: what comes before the engine is ready waits, and is told
-    why. It watches each Request; one that ends before its sequences did has them cancelled."""
+    """One rank of one epoch of an instance.
+
+    Rank 0 takes requests, at any time: what comes before the engine is ready waits, and is told why. It
+    watches each Request; one that ends before its sequences did has them cancelled. An engine that is alone is
+    started again when it ends; where there are several ranks, the loss of one ends the epoch for all: the
+    engine is killed, and the coordinator declares the next epoch.
+    """
 
     mailbox_bound = 100_000
 
-    def __init__(self, instance: Instance, bus: Bus, directory: Directory, settings: RunnerSettings) -> None:
+    def __init__(
+        self, instance: Instance, node: NodeId, bus: Bus, directory: Directory, settings: RunnerSettings
+    ) -> None:
         super().__init__()
         self._instance, self._bus, self._directory, self._settings = instance, bus, directory, settings
-        self._state = InstanceState(instance)
-        self._roster = Roster(settings.max_sequences)
+        self._state = InstanceState(instance, node)
+        self._epoch = Epoch(self._state, bus, lambda told: self.actor_ref.post(told))
+        self._desk = Desk(settings.max_sequences)
+        self._watchdog = Watchdog(settings.deadlines, time.monotonic())
         self._link: EngineLink | None = None
         self._launches = 0
+        self._drain_by: float | None = None
 
     async def on_start(self) -> None:
         """Start the first engine process."""
+        if self._leads:
+            name = names.door(self._instance.id, self._instance.epoch)
+            self._directory.register(name, self.actor_ref)
+        self._epoch.follow()
         self.tell_later(CHECK_S, Tick())
         await self._start_engine()
 
@@ -90,30 +98,42 @@ class Runner(LoopActor[RunnerMessage]):
         match message:
             case Dispatch():
                 self._dispatch(message)
+            case Abandon(sequences=sequences):
+                self._cancel(self._desk.abandon(sequences))
             case Terminated(ref=request):
-                self._cancel(self._roster.remove_owner(request))
+                self._cancel(self._desk.forget(request))
             case EngineSaid() | EngineLost() | Undelivered():
                 if message.launch == self._launches:  # else that process is gone, and was seen to
                     await self._follow(message)
+            case RankTold(rank=rank, fact=fact):
+                self._epoch.ranks.tell(rank, fact)
+                await self._consider_ranks()
+            case Drain(within_s=within_s):
+                self._drain(within_s)
             case Launch():
                 await self._start_engine()
             case Tick():
                 self._check()
 
     async def on_stop(self) -> None:
-        """Stop the engine in an orderly way; its requests are told."""
-        self._enter(PhaseChange(phase=Phase.DRAINING, reason="the instance is being stopped"))
-        self._refuse_all(RefusalCode.ENGINE_LOST, "the instance was stopped")
+        """Stop the engine in an orderly way; its requests are told, and go on elsewhere if they can."""
+        if self._state.phase not in (Phase.FAILED, Phase.WAITING):
+            self._enter(PhaseChange(phase=Phase.DRAINING, reason="the instance is being stopped"))
+        self._desk.refuse_all(engine_lost("the instance was stopped"))
         if self._link is not None:
             await self._link.stop(self._settings.patience_s)
 
     async def on_end(self, cause: BaseException | None) -> None:
         """However this actor ends: nobody waits for it any more, and no engine outlives it."""
         self._launches += 1
-        self._refuse_all(RefusalCode.ENGINE_LOST, "the instance's runner ended")
-        self._bus.withdraw(self._state.key)
+        self._desk.refuse_all(engine_lost("the instance's runner ended"))
+        self._epoch.withdraw()
         if self._link is not None:
             await self._link.kill_and_wait()
+
+    @property
+    def _leads(self) -> bool:
+        return self._state.rank == 0
 
     # -- the engine's life -----------------------------------------------------------------------
 
@@ -121,8 +141,8 @@ class Runner(LoopActor[RunnerMessage]):
         self._launches += 1
         launch = self._launches
         me = self.actor_ref
-        self._enter(PhaseChange(phase=Phase.CONNECTING, reason="starting the engine process"))
         self._watchdog = Watchdog(self._settings.deadlines, time.monotonic())
+        self._enter(PhaseChange(phase=Phase.CONNECTING, reason="starting the engine process"))
         self._link = await EngineLink.start(
             self._bus,
             said=lambda body: me.post(EngineSaid(launch, body)),
@@ -133,49 +153,73 @@ class Runner(LoopActor[RunnerMessage]):
     async def _follow(self, message: EngineSaid | EngineLost | Undelivered) -> None:
         match message:
             case EngineSaid(body=body):
-                self._heard(body)
+                await self._heard(body)
             case EngineLost(code=code):
                 await self._lost(code)
             case Undelivered(sequences=sequences, reason=reason):
-                self._undelivered(sequences, reason)
+                self._desk.refuse(sequences, engine_lost(reason))
 
-    def _heard(self, body: FromEngine) -> None:
+    async def _heard(self, body: FromEngine) -> None:
         match body:
             case Step():
-                self._deliver(body)
+                self._desk.deliver(body)
             case Accepted(sequence=sequence) | Refused(sequence=sequence):
-                self._tell(sequence, body)
+                self._desk.tell(sequence, body)
             case Beat():
                 self._watchdog.beaten(body, time.monotonic())
                 self._state.beat = body
                 self._publish()
             case PhaseChange():
-                self._watchdog.phase_changed(body, time.monotonic())
-                self._enter(body)
-                if body.phase is Phase.READY:
-                    self._submit_queued()
-                elif body.phase is Phase.FAILED:
-                    self._refuse_all(RefusalCode.ENGINE_FAILED, body.reason)
-                    self._retire()
+                self._phase_changed(body)
+            case Bound():
+                self._state.bound = body
+                self._watchdog.awaits_ranks(time.monotonic())
+                self._publish()
+                await self._consider_ranks()
             case Hello():
                 logger.info("engine %d of %s is there: %s", body.pid, self._instance.model, body.versions)
-                self._load()
+                await self._load()
 
-    def _load(self) -> None:
+    def _phase_changed(self, change: PhaseChange) -> None:
+        if change.phase is Phase.WAITING:
+            return  # for other ranks: what they are doing, the Runner knows better
+        self._watchdog.phase_changed(change, time.monotonic())
+        self._state.permanent = change.phase is Phase.FAILED
+        if change.phase is Phase.READY and self._drain_by is not None:
+            return
+        self._enter(change)
+        if change.phase is Phase.READY:
+            self._submit_queued()
+        elif change.phase is Phase.FAILED:
+            self._desk.refuse_all(self._failure(change.reason))
+            assert self._link is not None
+            # An engine that failed ends by itself; see to it that it does.
+            self._link.retire(self._settings.patience_s)
+
+    async def _load(self) -> None:
         assert self._link is not None
+        folder = await self._find_folder()
+        if folder is None:
+            reason = f"there is no whole copy of {self._instance.model} here: copy its folder to this machine"
+            await self._fail(reason, permanent=True)
+            return
         self._link.command(
             Load(
-                path=self._instance.path,
+                path=folder,
                 context=self._instance.context,
                 max_running=self._settings.max_running,
                 pace_s=self._settings.pace_s,
+                part=self._epoch.part(),
             )
         )
 
-    def _retire(self) -> None:
-        """An engine that failed ends by itself; see to it that it does."""
-        assert self._link is not None
-        self._link.retire(self._settings.patience_s)
+    async def _find_folder(self) -> str | None:
+        try:
+            downloader = self._directory.get(names.DOWNLOADER)
+            found = await downloader.request(FindModel(self._instance.model), timeout=STORE_TIMEOUT_S)
+        except (NobodyThere, TimeoutError):
+            return None
+        return str(found.folder) if isinstance(found, StoredModel) and not found.problem else None
 
     async def _lost(self, code: int | None) -> None:
         """The engine is gone. Start it again, unless it said that its fault is permanent."""
@@ -183,88 +227,116 @@ class Runner(LoopActor[RunnerMessage]):
         how = self._link.describe_end(code)
         self._launches += 1  # whatever that process still says no longer counts
         await self._link.kill_and_wait()
-        for sequence, request in self._roster.lose_engine():
-            request.post(Refused(sequence=sequence, refusal=_engine_lost(how)))
+        self._desk.refuse_lost(how)
         if self._state.phase is Phase.FAILED:
+            return
+        if not self._state.alone:
+            await self._fail(how, permanent=False)
             return
         state = self._state
         state.failures = 1 if state.held_for_s() > STEADY_S else state.failures + 1
         state.beat = IDLE
         wait_s = ENGINE_RESTARTS.wait_s(state.failures)
         if wait_s is None:
-            reason = f"{how}; it was started {state.failures} times: see the log for why it ends"
-            self._enter(PhaseChange(phase=Phase.FAILED, reason=reason))
-            self._refuse_all(RefusalCode.ENGINE_FAILED, reason)
+            await self._fail(
+                f"{how}; it was started {state.failures} times: see the log for why it ends", permanent=True
+            )
         else:
             logger.warning("instance %s of %s: %s", self._instance.id, self._instance.model, how)
             self._enter(PhaseChange(phase=Phase.WAITING, reason=f"{how}; starting it again"))
             self.tell_later(wait_s, Launch())
 
+    async def _fail(self, reason: str, permanent: bool) -> None:
+        """This rank can't go on in this epoch: nothing of it runs from here on."""
+        self._launches += 1
+        self._state.beat, self._state.permanent = IDLE, permanent
+        self._enter(PhaseChange(phase=Phase.FAILED, reason=reason))
+        self._desk.refuse_all(self._failure(reason))
+        if self._link is not None:
+            await self._link.kill_and_wait()
+
+    async def _consider_ranks(self) -> None:
+        """Connect once all ranks listen; end the epoch when one of them is lost."""
+        if self._link is None or self._state.phase is Phase.FAILED:
+            return
+        broken = self._epoch.ranks.broken
+        if broken is not None and self._drain_by is not None:
+            self.stop()
+        elif broken is not None:
+            logger.warning("instance %s of %s: %s", self._instance.id, self._instance.model, broken)
+            await self._fail(broken, permanent=False)
+        elif self._state.bound is not None and self._state.phase is Phase.CONNECTING:
+            self._connect()
+
+    def _connect(self) -> None:
+        assert self._link is not None
+        connect = self._epoch.connect()
+        if connect is not None:
+            self._watchdog.awaits_connections(time.monotonic())
+            self._link.command(connect)
+        elif not self._epoch.connected:
+            self._enter(PhaseChange(phase=Phase.CONNECTING, reason=self._epoch.ranks.missing))
+
     def _check(self) -> None:
         self.tell_later(CHECK_S, Tick())
+        if self._drain_by is not None:
+            self._go_on_draining()
         if self._link is None or self._state.phase in _UNWATCHED:
             return
         stuck = self._watchdog.overdue(time.monotonic())
         if stuck is not None:
-            self._link.give_up(stuck)
+            missing = "" if self._epoch.connected else self._epoch.ranks.missing
+            self._link.give_up(f"{stuck}: {missing}" if missing else stuck)
+
+    def _drain(self, within_s: float) -> None:
+        if self._drain_by is None:
+            self._drain_by = time.monotonic() + within_s
+            self._enter(PhaseChange(phase=Phase.DRAINING, reason="it ends when its requests have ended"))
+            self._desk.refuse_queued(engine_lost("the instance is being stopped"))
+            self._go_on_draining()
+
+    def _go_on_draining(self) -> None:
+        assert self._drain_by is not None
+        # Other ranks end with rank 0, which alone knows whether somebody still waits for an answer.
+        over = self._leads and not len(self._desk)
+        if over or time.monotonic() > self._drain_by:
+            self.stop()
 
     # -- requests --------------------------------------------------------------------------------
 
     def _dispatch(self, message: Dispatch) -> None:
-        refusal = self._refusal(len(message.submits))
-        if refusal is not None:
-            for submit in message.submits:
-                message.request.post(Refused(sequence=submit.sequence, refusal=refusal))
+        if not self._desk.take(message, self._refusal()):
             return
-        self._roster.add(message.submits, message.request)
         message.request.watch(self.actor_ref)
         if self._state.phase is Phase.READY:
             self._submit_queued()
         else:
             message.request.post(self._state.changed())
 
-    def _refusal(self, count: int) -> Refusal | None:
-        if self._state.phase is Phase.FAILED:
-            return Refusal(RefusalCode.ENGINE_FAILED, self._state.change.reason)
-        if self._state.phase is Phase.DRAINING:
-            return _engine_lost("the instance is being stopped")
-        if not self._roster.takes(count):
-            waiting = f"{len(self._roster)} sequences run or wait already, of {self._settings.max_sequences}"
-            return Refusal(RefusalCode.OVERLOADED, f"too many requests: {waiting}", retry_after_s=5.0)
-        return None
+    def _refusal(self) -> Refusal | None:
+        """Why nothing is taken on now; None: it is."""
+        match self._state.phase:
+            case Phase.FAILED:
+                return self._failure(self._state.change.reason)
+            case Phase.DRAINING | Phase.STOPPED:
+                return engine_lost("the instance is being stopped")
+            case _:
+                return None
+
+    def _failure(self, reason: str) -> Refusal:
+        """A fault that will come again ends a request, unless other ranks or nodes may do better."""
+        if self._state.permanent and self._state.alone:
+            return Refusal(RefusalCode.ENGINE_FAILED, reason)
+        return engine_lost(reason)
 
     def _submit_queued(self) -> None:
         assert self._link is not None
-        for submit in self._roster.drain():
+        for submit in self._desk.queued():
             self._link.command(submit)
-
-    def _deliver(self, step: Step) -> None:
-        for prefilled in step.prefilled:
-            self._tell(prefilled.sequence, prefilled)
-        for delta in step.deltas:
-            self._tell(delta.sequence, delta)
-            if delta.finish is not None:
-                self._roster.remove(delta.sequence)
-
-    def _tell(self, sequence: SequenceId, message: RequestMessage) -> None:
-        request = self._roster.owner(sequence)
-        if request is not None and not request.post(message) and request.is_alive():
-            # Only a Request that no longer runs can fall so far behind; its tokens would have a hole.
-            request.kill("it does not take its tokens")
-        if isinstance(message, Refused):
-            self._roster.remove(sequence)
-
-    def _undelivered(self, sequences: tuple[SequenceId, ...], reason: str) -> None:
-        for sequence in sequences:
-            self._tell(sequence, Refused(sequence=sequence, refusal=_engine_lost(reason)))
 
     def _cancel(self, sequences: tuple[SequenceId, ...]) -> None:
         if sequences and self._link is not None:
             self._link.cancel(sequences)
-
-    def _refuse_all(self, code: RefusalCode, reason: str) -> None:
-        for sequence, request in self._roster.clear():
-            request.post(Refused(sequence=sequence, refusal=Refusal(code, reason)))
 
     # -- what is shown ---------------------------------------------------------------------------
 
@@ -274,13 +346,8 @@ class Runner(LoopActor[RunnerMessage]):
             logger.log(level, "%s is %s: %s", self._instance.model, change.phase, change.reason)
         self._publish()
         changed = self._state.changed()
-        self._directory.post(names.PLACEMENT, changed)
-        for request in self._roster.waiting_owners():
+        for request in self._desk.waiting():
             request.post(changed)
 
     def _publish(self) -> None:
-        self._bus.publish(self._state.key, self._state.fact())
-
-
-def _engine_lost(how: str) -> Refusal:
-    return Refusal(RefusalCode.ENGINE_LOST, f"the request lost its engine: {how}", retry_after_s=1.0)
+        self._epoch.publish()

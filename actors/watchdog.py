@@ -11,10 +11,14 @@ class Deadlines:
 
     start_s: float = 60.0
     """From the start of its process to its first word: Python and MLX are imported."""
+    ranks_s: float = 60.0
+    """From there until all other ranks of its instance listen as well."""
+    connect_s: float = 45.0
+    """For the ranks to connect to each other."""
     load_s: float = 120.0
     """Between two bits of progress while it loads."""
     warm_s: float = 120.0
-    beat_s: float = 10.0
+    beat_s: float = 4.0
     """Between two beats, which come twice a second."""
     step_s: float = 60.0
     """For one step while sequences are running."""
@@ -29,6 +33,18 @@ class Watchdog:
         self._progressed = now
         self._beat_at = now
         self._steps = -1
+        self._until_loading = ("the engine process did not start", deadlines.start_s)
+        self._awaited = ""
+
+    def awaits_ranks(self, now: float) -> None:
+        """The engine listens, and waits until all others do."""
+        self._until_loading = ("the other ranks did not come", self._deadlines.ranks_s)
+        self._progressed = now
+
+    def awaits_connections(self, now: float) -> None:
+        """The engine was told where the others listen."""
+        self._until_loading = ("the ranks did not connect", self._deadlines.connect_s)
+        self._progressed = now
 
     def phase_changed(self, change: PhaseChange, now: float) -> None:
         """The engine said where it is."""
@@ -38,6 +54,7 @@ class Watchdog:
     def beaten(self, beat: Beat, now: float) -> None:
         """The engine's pulse: it makes progress if it steps on, or if it has nothing to do."""
         self._beat_at = now
+        self._awaited = beat.waiting_for
         idle = beat.running == 0 and beat.prefilling == 0 and beat.waiting == 0
         if beat.steps != self._steps or (idle and self._phase is Phase.READY):
             self._steps = beat.steps
@@ -50,14 +67,16 @@ class Watchdog:
         limits = self._deadlines
         match self._phase:
             case Phase.CONNECTING | Phase.WAITING | Phase.DOWNLOADING:
-                return _late("the engine process did not start", still, limits.start_s)
+                what, limit_s = self._until_loading
+                return _late(what, still, limit_s)
             case Phase.LOADING:
                 return _late("loading made no progress", still, limits.load_s)
             case Phase.WARMING:
                 return _late("the first computation did not end", still, limits.warm_s)
             case Phase.READY | Phase.DRAINING:
+                culprit = self._awaited or "the engine"
                 return _late("the engine gave no sign of life", silent, limits.beat_s) or _late(
-                    "the engine made no step", still, limits.step_s
+                    f"{culprit} made no step", still, limits.step_s
                 )
             case Phase.STOPPED | Phase.FAILED:
                 return None

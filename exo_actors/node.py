@@ -5,30 +5,42 @@ import logging
 import os
 import signal
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Never
 
+from actors import names
 from actors.directory import Directory
 from actors.downloader import model_name
 from actors.loop import bind_loop
+from actors.messages import Leave, Opened
 from actors.node_gateway import NodeGateway
 from actors.reference import Ref
-from actors.runner import RunnerSettings
+from actors.runner_settings import RunnerSettings
 from actors.supervisor import NodePlan, NodeSupervisor
 from actors.topology import Identity
 from actors.watchdog import Deadlines
 from api.server import Server
 from api.settings import ApiSettings
 from bus.bus import Bus
-from bus.messages.base import ModelId
-from bus.messages.placement import Want
+from bus.cluster import Cluster
+from bus.messages.base import ModelId, NodeId
+from bus.messages.facts import DeclaredFact, Fact
+from bus.messages.placement import Wish
 from exo_actors import __version__, console
-from exo_actors.settings import Settings, UsageError
+from exo_actors.cluster_key import cluster_key
+from exo_actors.settings import DEFAULT_BUS_PORT, Settings, UsageError
 from host import identity
 from models.store import BUILT_IN
 
 logger = logging.getLogger(__name__)
+
+FOUND_WITHIN_S = 3.0
+"""How long the nodes that were named with --peer may take to answer before this one goes on without them."""
+
+LEAVE_S = 20.0
+"""How long a node that was asked to stop gives its requests to end and its instances to move."""
 
 STOP_S = 15.0
 """For the tree to stop in order; engines have their own, shorter patience in it."""
@@ -64,21 +76,71 @@ class Node:
         settings, stack = self._settings, self._stack
         stack.enter_context(bind_loop(asyncio.get_running_loop()))
         node = identity.node_id(settings.data_dir)
-        self.bus = bus = await Bus.open(node)
+        who = Identity(node, identity.node_name(settings.name), __version__, "", time.time())
+        self.bus = bus = await self._open_bus(who)
         stack.push_async_callback(bus.close)
         self.gateway = gateway = NodeGateway(node, bus, self.directory, settings.timeout_s)
         server = Server(gateway, self._api_settings(bus))
         # The server is up first, since its address is a fact of the node, and down first.
         self.url = await server.start()
-        name = identity.node_name(settings.name)
-        plan = self._plan(Identity(node, name, __version__, self.url, time.time()))
+        plan = self._plan(replace(who, url=self.url))
         supervisor = NodeSupervisor.start(plan, bus, self.directory)
         stack.push_async_callback(self._stop_tree, supervisor)
         stack.push_async_callback(gateway.close, "the node is stopping")
         stack.push_async_callback(server.stop)
         supervisor.ended.when_done(lambda: self._tree_ended(supervisor))
         await supervisor.started
+        self._opening = asyncio.create_task(self._open_cluster(plan), name="those that were to be found")
+        stack.push_async_callback(_cancelled, self._opening)
         return self.url
+
+    async def _open_bus(self, who: Identity) -> Bus:
+        settings = self._settings
+        secret = await asyncio.to_thread(cluster_key, settings.cluster_key, settings.data_dir)
+        cluster = Cluster(
+            secret=secret,
+            listen=settings.listen,
+            port=DEFAULT_BUS_PORT if settings.bus_port is None else settings.bus_port,
+            peers=settings.peers,
+            mdns=settings.mdns,
+            name=who.name,
+            version=who.version,
+            started_at=who.started_at,
+        )
+        try:
+            return await Bus.open(who.id, cluster=cluster)
+        except OSError:
+            if settings.bus_port is not None:
+                raise
+            # The usual port is another node's of this machine, as far as we know: any other will do.
+            return await Bus.open(who.id, cluster=replace(cluster, port=0))
+
+    async def _open_cluster(self, plan: NodePlan) -> None:
+        """Let those that were named be found, and only then have this node decide anything for others."""
+        if self.bus.mesh is not None:
+            await self.bus.mesh.settled(FOUND_WITHIN_S)
+        plan.opened.set()
+        self.directory.post(names.PLACEMENT, Opened())
+
+    async def leave(self) -> None:
+        """Let what this node runs for others move to other nodes, and its own requests end; within limits."""
+        if self.bus.mesh is None or not self.bus.mesh.members:
+            return
+        logger.info("leaving: what runs here moves to other nodes")
+        self.directory.post(names.TOPOLOGY, Leave())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.gateway.drained(LEAVE_S))
+            group.create_task(self._moved())
+
+    async def _moved(self) -> None:
+        """Until no instance has a rank here any more."""
+        view, changes = self.bus.view, self.bus.view.changes()
+        try:
+            async with asyncio.timeout(LEAVE_S):
+                while any(_runs_on(fact, self.gateway.node) for fact in view.facts().values()):
+                    await anext(aiter(changes))
+        except TimeoutError:
+            logger.warning("what runs here could not move to other nodes within %g s", LEAVE_S)
 
     def _api_settings(self, bus: Bus) -> ApiSettings:
         return ApiSettings(
@@ -97,12 +159,16 @@ class Node:
             if not folder.is_dir():
                 raise UsageError(f"--model: {folder} is no folder")
         wanted = [model_name(Path(name)) if is_path(name) else ModelId(name) for name in settings.models]
+        if not wanted and not settings.serve_nothing:
+            wanted = [BUILT_IN]
         return NodePlan(
             identity=who,
             directories=settings.models_dirs,
             folders=folders,
-            wishes=tuple(Want(model=name, context=settings.context) for name in wanted or [BUILT_IN]),
+            wishes=tuple(Wish(model=name, context=settings.context) for name in wanted),
             runners=RunnerSettings(pace_s=settings.pace_s, deadlines=self._deadlines),
+            data_dir=settings.data_dir,
+            auto_place=settings.auto_place,
         )
 
     async def _stop_tree(self, supervisor: Ref[Never]) -> None:
@@ -120,6 +186,16 @@ class Node:
                 self.gave_up.set_result(str(supervisor.cause or "the supervisor ended"))
 
         self.gave_up.get_loop().call_soon_threadsafe(tell)
+
+
+def _runs_on(fact: Fact, node: NodeId) -> bool:
+    return isinstance(fact, DeclaredFact) and not fact.withdrawn and node in fact.instance.nodes
+
+
+async def _cancelled(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 def is_path(name: str) -> bool:
@@ -150,6 +226,7 @@ async def _serve(settings: Settings) -> int:
         if not stopping.is_set():
             console.fail(f"the node gave up: {node.gave_up.result()}; the log says more")
             return 1
+        await node.leave()
         return 0
     finally:
         await node.stop()

@@ -67,6 +67,8 @@ class Settings:
     """The key that all nodes of the cluster have, or the file that holds it; None: the data directory's."""
     mdns: bool
     """Find other nodes on the local network, and be found."""
+    serve_nothing: bool
+    """Only what somebody asks for is placed."""
     auto_place: bool
     """A model that is asked for and placed nowhere is placed."""
     log: Levels
@@ -102,6 +104,7 @@ def read(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:
         peers=given.many("peer", convert.peer, ","),
         cluster_key=given.one("cluster-key", convert.text, None),
         mdns=not given.switch("no-mdns"),
+        serve_nothing=given.switch("no-model"),
         auto_place=not given.switch("no-auto-place"),
         log=given.one("log", parse_levels, Levels()),
         node=given.one("node", convert.url, convert.node_url(host, port or DEFAULT_PORT)),
@@ -217,5 +220,6 @@ SWITCHES = (
     ("offline", "ask nothing of the internet"),
     ("no-page", "serve the API without the page"),
     ("no-mdns", "neither find nodes on the local network nor be found there"),
+    ("no-model", "serve nothing from the start, not even the built-in model"),
     ("no-auto-place", "refuse what asks for a model that is not placed, rather than place it"),
 )

@@ -180,9 +180,10 @@ class RankFact(Message, frozen=True):
 
 
 class DeclaredFact(Message, frozen=True):
-    """What the coordinator has declared of an instance; key `declared/<instance>`.
+    """What a coordinator has declared of an instance, as a node knows it; key `declared/<node>/<instance>`.
 
-    Of two declarations the one with the higher (epoch, term) counts, wherever it comes from.
+    The acting coordinator tells all that is declared; another node, what the coordinator does not know yet. Of
+    two declarations the one with the higher (epoch, term) counts, wherever it comes from.
     """
 
     instance: Instance
@@ -194,6 +195,8 @@ class DeclaredFact(Message, frozen=True):
     """The next epoch, being prepared beside this one; it takes over when it is ready."""
     at: float = 0.0
     """When it was declared, seconds since 1970."""
+    given_up: bool = False
+    """It is not tried again before its nodes or its files change."""
 
 
 class WishFact(Message, frozen=True):
@@ -243,14 +246,7 @@ class RequestFact(Message, frozen=True):
 
 
 Fact: TypeAlias = (
-    NodeFact
-    | ModelFact
-    | InstanceFact
-    | RankFact
-    | DeclaredFact
-    | WishFact
-    | CoordinatorFact
-    | RequestFact
+    NodeFact | ModelFact | InstanceFact | RankFact | DeclaredFact | WishFact | CoordinatorFact | RequestFact
 )
 
 

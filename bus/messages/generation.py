@@ -116,6 +116,7 @@ class RefusalCode(StrEnum):
     ENGINE_LOST = "engine_lost"
     ENGINE_FAILED = "engine_failed"
     CANCELLED = "cancelled"
+    INSTANCE_NOT_FOUND = "instance_not_found"
     NOT_COORDINATOR = "not_coordinator"
     """Only between nodes: ask the coordinator instead."""
 

@@ -21,6 +21,8 @@ class Greeting(Message, frozen=True):
     facts_port: int
     bus_port: int
     protocol: int = PEER_PROTOCOL
+    others: dict[NodeId, str] = {}
+    """The members that it knows, and the HOST:PORT at which it reaches each."""
 
 
 class Dispatched(Message, frozen=True):

@@ -173,6 +173,7 @@ class World:
 
     def __init__(self, seed: int, nodes: int, models: Mapping[str, int]) -> None:
         self.random = random.Random(seed)
+        random.seed(seed)  # the jitter of waits
         self.now, self.made = 100.0, 0
         self.models = dict(models)
         self.nodes: dict[NodeId, Node] = {}

@@ -1,0 +1,100 @@
+"""A Runner's desk: takes sequences on for Requests, and tells each Request what becomes of its own."""
+
+from typing import Never
+
+from actors.messages import Dispatch, RequestMessage
+from actors.reference import Ref
+from actors.roster import Roster
+from bus.messages.base import SequenceId
+from bus.messages.engine import Refused, Step, Submit
+from bus.messages.generation import Refusal, RefusalCode
+
+
+def engine_lost(how: str) -> Refusal:
+    """What a sequence is told that would go on if it had another engine."""
+    return Refusal(RefusalCode.ENGINE_LOST, f"the request lost its engine: {how}", retry_after_s=1.0)
+
+
+class Desk:
+    """Who waits for what. Sequences that the engine does not have yet are queued here."""
+
+    def __init__(self, bound: int) -> None:
+        self._roster = Roster(bound)
+        self._bound = bound
+
+    def __len__(self) -> int:
+        return len(self._roster)
+
+    def take(self, message: Dispatch, refusal: Refusal | None) -> bool:
+        """Take sequences on; or refuse them, with the given reason or because there are too many."""
+        refusal = refusal or self._too_many(len(message.submits))
+        if refusal is None:
+            self._roster.add(message.submits, message.request)
+            return True
+        for submit in message.submits:
+            message.request.post(Refused(sequence=submit.sequence, refusal=refusal))
+        return False
+
+    def queued(self) -> list[Submit]:
+        """What waits for the engine, which has it from now on."""
+        return self._roster.drain()
+
+    def waiting(self) -> set[Ref[RequestMessage]]:
+        """The Requests that have something waiting for the engine."""
+        return self._roster.waiting_owners()
+
+    def owners(self) -> set[Ref[RequestMessage]]:
+        """All Requests that have something here."""
+        return self._roster.all_owners()
+
+    def deliver(self, step: Step) -> None:
+        """Each Request gets its part of a step."""
+        for prefilled in step.prefilled:
+            self.tell(prefilled.sequence, prefilled)
+        for delta in step.deltas:
+            self.tell(delta.sequence, delta)
+            if delta.finish is not None:
+                self._roster.remove(delta.sequence)
+
+    def tell(self, sequence: SequenceId, message: RequestMessage) -> None:
+        """One sequence's news."""
+        request = self._roster.owner(sequence)
+        if request is not None and not request.post(message) and request.is_alive():
+            # Only a Request that no longer runs can fall so far behind; its tokens would have a hole.
+            request.kill("it does not take its tokens")
+        if isinstance(message, Refused):
+            self._roster.remove(sequence)
+
+    def forget(self, request: Ref[Never]) -> tuple[SequenceId, ...]:
+        """A Request has ended: returns what the engine computes for nobody now."""
+        return self._roster.remove_owner(request)
+
+    def abandon(self, sequences: tuple[SequenceId, ...]) -> tuple[SequenceId, ...]:
+        """Nobody wants these any more: returns those that the engine has."""
+        return self._roster.abandon(sequences)
+
+    def refuse(self, sequences: tuple[SequenceId, ...], refusal: Refusal) -> None:
+        """These end here."""
+        for sequence in sequences:
+            self.tell(sequence, Refused(sequence=sequence, refusal=refusal))
+
+    def refuse_queued(self, refusal: Refusal) -> None:
+        """What the engine does not have yet is not taken after all."""
+        for sequence, request in self._roster.take_queued():
+            request.post(Refused(sequence=sequence, refusal=refusal))
+
+    def refuse_lost(self, how: str) -> None:
+        """The engine is gone, and with it what it computed; what waits for one goes on waiting."""
+        for sequence, request in self._roster.lose_engine():
+            request.post(Refused(sequence=sequence, refusal=engine_lost(how)))
+
+    def refuse_all(self, refusal: Refusal) -> None:
+        """Everything ends here."""
+        for sequence, request in self._roster.clear():
+            request.post(Refused(sequence=sequence, refusal=refusal))
+
+    def _too_many(self, count: int) -> Refusal | None:
+        if self._roster.takes(count):
+            return None
+        waiting = f"{len(self._roster)} sequences run or wait already, of {self._bound}"
+        return Refusal(RefusalCode.OVERLOADED, f"too many requests: {waiting}", retry_after_s=5.0)

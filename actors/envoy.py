@@ -1,0 +1,93 @@
+"""The Envoy actor: stands for the requests of another node before a Runner of this one."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from actors.actor import LoopActor
+from actors.lifecycle import Terminated
+from actors.messages import Flush, InstanceChanged, RequestMessage
+from bus.errors import BusError
+from bus.messages.base import InstanceId
+from bus.messages.engine import Accepted, PhaseChange, Prefilled, Refused
+from bus.messages.generation import Delta
+from bus.messages.peers import Relayed
+
+logger = logging.getLogger(__name__)
+
+EnvoyMessage: TypeAlias = RequestMessage | Flush
+
+
+@dataclass(slots=True)
+class _Said:
+    """What is to be passed on with the next message."""
+
+    changed: PhaseChange | None = None
+    accepted: list[Accepted] = field(default_factory=list)
+    prefilled: list[Prefilled] = field(default_factory=list)
+    deltas: list[Delta] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+
+
+class Envoy(LoopActor[EnvoyMessage]):
+    """To the Runner it is one more Request. What it is told at once, such as a step's deltas, leaves as one
+    message. When its node is gone it is killed, and the Runner, which watches it, cancels what it stood
+    for."""
+
+    mailbox_bound = 100_000
+
+    def __init__(self, instance: InstanceId, epoch: int, notify: Callable[[Relayed], bool]) -> None:
+        super().__init__()
+        self._instance, self._epoch, self._notify = instance, epoch, notify
+        self._said: _Said | None = None
+
+    def on_receive(self, message: EnvoyMessage) -> None:
+        """Collect, and pass on once all that was said at the same time is here."""
+        match message:
+            case Flush():
+                self._flush()
+                return
+            case Delta():
+                self._pending().deltas.append(message)
+            case Prefilled():
+                self._pending().prefilled.append(message)
+            case Accepted():
+                self._pending().accepted.append(message)
+            case Refused():
+                self._pending().refused.append(message)
+            case InstanceChanged(phase=phase, reason=reason, progress=progress):
+                self._pending().changed = PhaseChange(phase=phase, reason=reason, progress=progress)
+            case Terminated():
+                self.stop()
+            case _:
+                raise TypeError(f"an Envoy has no use for {type(message).__name__}")
+
+    def _pending(self) -> _Said:
+        if self._said is None:
+            self._said = _Said()
+            # It comes after all that the Runner has left in the mailbox in the same turn.
+            self.actor_ref.tell(Flush())
+        return self._said
+
+    def _flush(self) -> None:
+        said, self._said = self._said, None
+        if said is None:
+            return
+        relayed = Relayed(
+            instance=self._instance,
+            epoch=self._epoch,
+            changed=said.changed,
+            accepted=tuple(said.accepted),
+            prefilled=tuple(said.prefilled),
+            deltas=tuple(said.deltas),
+            refused=tuple(said.refused),
+        )
+        try:
+            sent = self._notify(relayed)
+        except BusError as error:
+            logger.warning("what a step brought could not be sent: %s", error)
+            sent = False
+        if not sent:
+            # Tokens with a hole are worse than none: the other node hears of its loss and asks again.
+            self.actor_ref.kill("its node does not take its tokens")

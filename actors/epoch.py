@@ -1,0 +1,98 @@
+"""A Runner's view of the epoch that it is part of: follows the other ranks' facts, and tells its own."""
+
+from collections.abc import Callable
+
+from actors.instance_state import InstanceState
+from actors.messages import RankTold
+from actors.ranks import Ranks
+from bus.bus import Bus
+from bus.messages.base import NodeId
+from bus.messages.engine import Connect, Part
+from bus.messages.facts import Fact, NodeFact, RankFact
+
+LOOPBACK = "127.0.0.1"
+ANYWHERE = "0.0.0.0"
+
+
+class Epoch:
+    """To be used on the loop's thread only. Where the instance has one rank, there is nothing to follow."""
+
+    def __init__(self, state: InstanceState, bus: Bus, told: Callable[[RankTold], object]) -> None:
+        self._state, self._bus, self._told = state, bus, told
+        self._prefix = f"rank/{state.instance.id}/{state.instance.epoch}/"
+        self._unlisten: Callable[[], None] | None = None
+        self.ranks = Ranks(state.instance, state.rank, self._name_of)
+        self.connected = False
+        """The engine was told where the others listen."""
+
+    def follow(self) -> None:
+        """Have every word of the other ranks told, those that are known already too."""
+        if self._state.alone:
+            return
+        self._unlisten = self._bus.view.listen(self._hear)
+        for key, fact in self._bus.view.facts().items():
+            self._hear(key, fact)
+
+    def part(self) -> Part | None:
+        """What this rank's engine computes; None: all of it."""
+        instance = self._state.instance
+        if self._state.alone:
+            return None
+        return Part(
+            rank=self._state.rank,
+            layers=tuple((stage.first, stage.end) for stage in instance.stages),
+            tensor=instance.tensor,
+            interconnect=instance.interconnect,
+            listen=self._bus.mesh.host if self._bus.mesh is not None else LOOPBACK,
+        )
+
+    def connect(self) -> Connect | None:
+        """What the engine is to be told now that all ranks listen; once."""
+        told = None if self.connected else self.ranks.connect()
+        if told is None:
+            return None
+        self.connected = True
+        nodes = self._state.instance.nodes
+        return Connect(
+            hops=tuple(self._as_reached(node, hop) for node, hop in zip(nodes, told.hops, strict=True)),
+            rings=tuple(self._as_reached(node, ring) for node, ring in zip(nodes, told.rings, strict=False)),
+        )
+
+    def _as_reached(self, node: NodeId, endpoint: str) -> str:
+        """Where a rank listens, by the address at which this node reaches that one."""
+        member = self._bus.mesh.members.get(node) if self._bus.mesh is not None else None
+        host = member.address.rpartition(":")[0] if member is not None else LOOPBACK
+        scheme, slashes, rest = endpoint.rpartition("//")
+        listens, _, port = rest.rpartition(":")
+        if member is None and listens != ANYWHERE:
+            host = listens
+        return f"{scheme}{slashes}{host}:{port}"
+
+    def publish(self) -> None:
+        """Tell how this rank is and, if it is the first, how the instance is."""
+        state = self._state
+        if state.rank == 0:
+            self._bus.publish(state.key, state.fact())
+        if not state.alone:
+            fact = state.rank_fact()
+            self.ranks.tell(state.rank, fact)
+            self._bus.publish(state.rank_key, fact)
+
+    def withdraw(self) -> None:
+        """This rank is no more."""
+        if self._unlisten is not None:
+            self._unlisten()
+            self._unlisten = None
+        if self._state.rank == 0:
+            self._bus.withdraw(self._state.key)
+        if not self._state.alone:
+            self._bus.withdraw(self._state.rank_key)
+
+    def _hear(self, key: str, fact: Fact | None) -> None:
+        if key.startswith(self._prefix) and key != self._state.rank_key:
+            rank = fact if isinstance(fact, RankFact) else None
+            self._told(RankTold(int(key.removeprefix(self._prefix)), rank))
+
+    def _name_of(self, node: NodeId) -> str:
+        fact = self._bus.view.facts().get(f"node/{node}")
+        return fact.name if isinstance(fact, NodeFact) else node

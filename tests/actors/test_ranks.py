@@ -1,0 +1,70 @@
+"""The ranks of one epoch: they connect when all of them listen, and the loss of one is the loss of all."""
+
+from actors.ranks import Ranks
+from bus.messages.base import InstanceId, ModelId, NodeId
+from bus.messages.engine import Connect, Phase
+from bus.messages.facts import RankFact
+from bus.messages.placement import Instance, Stage
+
+A, B, C = NodeId("a"), NodeId("b"), NodeId("c")
+INSTANCE = Instance(
+    id=InstanceId("i"),
+    epoch=3,
+    model=ModelId("m"),
+    stages=(Stage(0, 2, (A,)), Stage(2, 4, (B,)), Stage(4, 6, (C,))),
+    context=512,
+)
+
+
+def fact(
+    rank: int, *, hop: str = "", phase: Phase = Phase.CONNECTING, reason: str = "starting", epoch: int = 3
+) -> RankFact:
+    node = INSTANCE.nodes[rank]
+    return RankFact(INSTANCE.id, epoch, rank, node, phase, reason, hop=hop)
+
+
+def ranks(own: int = 0) -> Ranks:
+    return Ranks(INSTANCE, own, name_of=lambda node: f"machine {node}")
+
+
+def test_they_connect_once_all_of_them_listen() -> None:
+    mine = ranks()
+    for rank in range(3):
+        assert mine.connect() is None
+        mine.tell(rank, fact(rank, hop=f"tcp://{rank}"))
+    assert mine.connect() == Connect(hops=("tcp://0", "tcp://1", "tcp://2"), rings=())
+    assert mine.missing == ""
+
+
+def test_whom_they_wait_for_is_named() -> None:
+    mine = ranks()
+    mine.tell(1, fact(1, reason="starting the engine process"))
+    assert mine.missing == "waiting for rank 1 on machine b (starting the engine process), and for 1 more"
+
+
+def test_a_rank_that_was_there_and_is_gone_breaks_the_epoch() -> None:
+    mine = ranks()
+    mine.tell(2, None)
+    assert mine.broken is None, "it was never heard of: it may still come"
+    mine.tell(2, fact(2))
+    mine.tell(2, None)
+    assert mine.broken == "rank 2 on machine c is gone"
+
+
+def test_a_rank_that_failed_breaks_the_epoch_with_its_reason() -> None:
+    mine = ranks()
+    mine.tell(1, fact(1, phase=Phase.FAILED, reason="the engine process was killed"))
+    assert mine.broken == "rank 1 on machine b: the engine process was killed"
+
+
+def test_its_own_failure_is_not_news_to_it() -> None:
+    mine = ranks(own=1)
+    mine.tell(1, fact(1, phase=Phase.FAILED))
+    assert mine.broken is None
+
+
+def test_what_belongs_to_another_epoch_is_not_about_this_one() -> None:
+    mine = ranks()
+    mine.tell(1, fact(1, phase=Phase.FAILED, epoch=2))
+    assert mine.broken is None
+    assert "it has not been heard of yet" in mine.missing

@@ -1,0 +1,55 @@
+"""Several nodes are one cluster: a model over all of them, any node's API, and nobody's loss is a request's."""
+
+import asyncio
+from pathlib import Path
+
+from bus.messages.base import ModelId
+from bus.messages.generation import Refusal
+from bus.messages.placement import Sharding, Wish
+from bus.messages.request import Completed
+from tests.node.clusters import cluster, node_id, place, served
+from tests.node.conftest import TINY
+from tests.node.nodes import answer, decoding, engines, events, order, ready, text
+
+PIPELINE = Wish(model=ModelId(TINY), sharding=Sharding.PIPELINE, stages=2)
+
+
+async def test_a_model_over_two_nodes_answers_on_every_node_as_it_does_on_one(
+    tmp_path: Path, models_dir: Path
+) -> None:
+    async with cluster(3, tmp_path, models_dir, "--model", TINY) as nodes:
+        await ready(nodes[2], TINY)
+        alone = await answer(nodes[0], order("alone", TINY))
+        two = await place(nodes[1], PIPELINE)
+        assert len(two.stages) == 2
+        await served(nodes[2], two.id)
+        texts = await asyncio.gather(
+            *(answer(node, order(f"on-{index}", TINY)) for index, node in enumerate(nodes))
+        )
+        assert set(texts) == {alone}
+
+
+async def test_an_engine_that_is_killed_in_the_middle_costs_a_pause_and_no_token(
+    tmp_path: Path, models_dir: Path
+) -> None:
+    async with cluster(2, tmp_path, models_dir, "--no-model") as nodes:
+        instance = await place(nodes[0], PIPELINE)
+        await served(nodes[1], instance.id)
+        whole = await answer(nodes[0], order("whole", TINY, tokens=600))
+        stream = asyncio.create_task(events(nodes[1], order("stream", TINY, tokens=600)))
+        await decoding(nodes[1], "stream")
+        engines()[0].kill()
+        seen = await stream
+        assert isinstance(seen[-1], Completed), seen[-1]
+        assert text(seen) == whole
+        assert (await served(nodes[0], instance.id, epoch=2)).epoch == 2
+
+
+async def test_withdrawn_means_gone_everywhere(tmp_path: Path, models_dir: Path) -> None:
+    async with cluster(2, tmp_path, models_dir, "--no-model") as nodes:
+        instance = await place(nodes[1], PIPELINE)
+        await served(nodes[0], instance.id)
+        assert await nodes[1].gateway.withdraw(instance.id) is None
+        refused = await nodes[1].gateway.withdraw(instance.id)
+        assert isinstance(refused, Refusal)
+        assert node_id(nodes[0]) in instance.nodes
