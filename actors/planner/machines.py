@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from actors.planner.memory import free_bytes
-from actors.planner.words import NOT_EXAMINED, gib
+from actors.planner.words import NOT_EXAMINED, SHORT_OF_MEMORY, gib
 from bus.messages.base import NodeId
 from bus.messages.facts import ModelFact, NodeFact, Pressure, Shape
 from bus.messages.placement import Interconnect
@@ -99,7 +99,7 @@ def _problem(node: NodeFact, copy: ModelFact | None, wanted: ModelFact | None) -
     if node.leaving:
         return "is about to stop"
     if node.memory.pressure is Pressure.CRITICAL:
-        return f"critically short of memory ({gib(node.memory.available_bytes)} available): close something"
+        return f"{SHORT_OF_MEMORY} ({gib(node.memory.available_bytes)} available): close something"
     if copy is None:
         return "has no copy of the model"
     if copy.problem or copy.shape is None:

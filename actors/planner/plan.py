@@ -186,7 +186,7 @@ class _Planner:
         if shown == 0 and largest.stages >= counts[0]:
             needs = self._search.needs(self._search.contexts[-1], tensor)
             self._ruled.append(explain.too_little(largest, pool, needs))
-        elif shown == 0 and len(pool) >= counts[0] * tensor:
+        elif shown == 0 and self._wish.interconnect is way and len(pool) >= counts[0] * tensor:
             self._ruled.append(Ruled("jaccl", f"it connects {MESH} nodes at most"))
 
     def _rule_out_by_heads(self, nodes: int) -> None:

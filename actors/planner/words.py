@@ -12,10 +12,13 @@ NOT_EXAMINED: Final = (
 
 NO_COPY: Final = "no node has a copy of it"
 
+SHORT_OF_MEMORY: Final = "critically short of memory"
+
 _MOST: Final = 4
 """How many reasons are told; the previews have them all."""
 
 _SOON_S: Final = 5.0
+"""When to ask again, where the reason may pass by itself."""
 
 _FIELDS: Final = frozenset(Wish.__struct_fields__) - {"model"}
 
@@ -83,9 +86,9 @@ def refusal(previews: Previews, wish: Wish) -> Refusal:
     if wrong:
         text = f"model '{wish.model}' can't be placed as asked: {_told(wrong)}"
         return Refusal(RefusalCode.INVALID, text, param=wrong[0].what)
-    waiting = any(ruled.why == NOT_EXAMINED for ruled in previews.ruled_out)
+    passing = any(ruled.why.startswith((NOT_EXAMINED, SHORT_OF_MEMORY)) for ruled in previews.ruled_out)
     text = f"model '{wish.model}' does not fit: {_told(list(previews.ruled_out))}. What to do: {WHAT_TO_DO}"
-    return Refusal(RefusalCode.DOES_NOT_FIT, text, retry_after_s=_SOON_S if waiting else None)
+    return Refusal(RefusalCode.DOES_NOT_FIT, text, retry_after_s=_SOON_S if passing else None)
 
 
 def _not_here(wish: Wish) -> str:

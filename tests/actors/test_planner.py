@@ -123,6 +123,12 @@ def test_a_node_that_is_short_of_memory_gives_half_of_it_or_nothing() -> None:
     )
 
 
+def test_a_shortage_that_may_pass_is_worth_asking_again_for() -> None:
+    nodes = [node("a", 16, pressure=Pressure.CRITICAL)]
+    assert refusal(planned(nodes), Wish(MODEL)).retry_after_s is not None
+    assert refusal(planned([node("a", 2)]), Wish(MODEL)).retry_after_s is None
+
+
 def test_the_context_is_shortened_to_what_fits_unless_it_is_asked_for() -> None:
     nodes = [node("a", 9.6)]
     best = planned(nodes).choices[0]
@@ -198,6 +204,13 @@ def test_jaccl_is_refused_where_there_is_no_rdma() -> None:
     previews = planned(nodes, wish=Wish(MODEL, interconnect=Interconnect.JACCL, nodes=ids("studio", "mini")))
     assert not previews.choices
     assert "jaccl: mini has no RDMA: run `rdma_ctl enable` in Recovery" in reasons(previews)
+
+
+def test_jaccl_connects_no_more_nodes_than_a_mesh_has() -> None:
+    nodes = [node(f"n{number}", 40, rdma=True) for number in range(9)]
+    previews = planned(nodes, wish=Wish(MODEL, interconnect=Interconnect.JACCL, stages=9))
+    assert not previews.choices
+    assert "jaccl: it connects 8 nodes at most" in reasons(previews)
 
 
 def test_jaccl_is_offered_where_all_have_rdma() -> None:
