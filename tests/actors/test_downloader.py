@@ -26,8 +26,7 @@ NODE = NodeId("n-1")
 TINY = ModelId("tiny")
 
 ANSWERS = """
-import json, sys
-open(sys.argv[1] + ".seen", "a").write("x")
+import json
 print(json.dumps({"pipeline_problem": "", "tensor_problem": "it is odd"}))
 """
 HANGS = "import time; time.sleep(1000)"
@@ -37,6 +36,11 @@ RAVES = "print('hm')"
 
 def script(text: str) -> tuple[str, ...]:
     return sys.executable, "-c", text
+
+
+def noting(seen: Path) -> tuple[str, ...]:
+    """Answers, and writes down which folders it was given."""
+    return script(f"import sys; print(sys.argv[1], file=open({str(seen)!r}, 'a'))\n{ANSWERS}")
 
 
 @pytest.fixture
@@ -61,18 +65,19 @@ def finished(examiner: Examiner) -> bool:
 def test_a_model_is_examined_once_and_the_verdict_outlives_the_process(
     model: StoredModel, tmp_path: Path
 ) -> None:
-    examiner = Examiner(tmp_path / EXAMINED, script(ANSWERS))
+    seen = tmp_path / "seen"
+    examiner = Examiner(tmp_path / EXAMINED, noting(seen))
     examiner.want([model])
     assert examiner.verdict(model) is None
     assert finished(examiner)
     verdict = examiner.verdict(model)
     assert verdict is not None
     assert (verdict.pipeline_problem, verdict.tensor_problem) == ("", "it is odd")
-    later = Examiner(tmp_path / EXAMINED, script(ANSWERS))
+    later = Examiner(tmp_path / EXAMINED, noting(seen))
     assert later.verdict(model) == verdict
     later.want([model])
     assert not later.busy
-    assert Path(f"{model.folder}.seen").read_text() == "x"
+    assert seen.read_text().splitlines() == [str(model.folder)]
 
 
 def test_a_model_that_has_changed_is_examined_anew(model: StoredModel, tmp_path: Path) -> None:
