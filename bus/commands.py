@@ -1,4 +1,4 @@
-"""The ROUTER of a node: directed, answered, with deadlines, and only with peers that are expected."""
+"""A ROUTER of a node: directed, answered, with deadlines, and only with peers that are expected."""
 
 import asyncio
 import logging
@@ -9,10 +9,12 @@ from typing import Final, Protocol
 import zmq
 
 from bus.connections import ConnectionId, Connections
-from bus.conversation import Conversation
+from bus.conversation import Answer, Conversation
 from bus.counts import Count, Counts
+from bus.keys import Keys, secure_server
 from bus.messages.envelope import Body, Envelope, Passed, Reply
 from bus.messages.generation import Refusal, RefusalCode
+from bus.monitor import Doorman
 from bus.port import Frames, Port, Sent
 from bus.sockets import Limits, bind, open_socket
 
@@ -68,9 +70,12 @@ class Peer:
         """It has been heard, and its connection lives: from then on it can be told things."""
         return self.connection is not None
 
-    async def command(self, body: Body, timeout_s: float) -> None:
-        """Have the peer do something. Raises Refused, PeerGone, QueueFull, CommandTimeout or TooLarge."""
-        await self.conversation.command(body, timeout_s)
+    async def command(self, body: Body, timeout_s: float) -> Body | None:
+        """Have the peer do something; returns what it says to it.
+
+        Raises Refused, PeerGone, QueueFull, CommandTimeout or TooLarge.
+        """
+        return await self.conversation.command(body, timeout_s)
 
     def notify(self, body: Body) -> bool:
         """Tell the peer; False: not sent, it is gone or does not keep up. Raises TooLarge."""
@@ -97,7 +102,7 @@ class Peer:
 
 
 class CommandRouter:
-    """Binds a ROUTER on a free port. To be used on the loop's thread only."""
+    """Binds a ROUTER on a port. To be used on the loop's thread only."""
 
     def __init__(
         self,
@@ -106,9 +111,15 @@ class CommandRouter:
         counts: Counts,
         limits: Limits,
         witness: Witness,
+        *,
+        port: int = 0,
+        keys: Keys | None = None,
+        admit: Callable[[bytes, Frames], bool] | None = None,
     ) -> None:
+        """Who connects must have the `keys`. `admit` may expect whom nobody expects; False: it does not."""
         self._counts = counts
         self._witness = witness
+        self._admit = admit
         self._loop = asyncio.get_running_loop()
         self._peers: dict[bytes, Peer] = {}
         self._forgotten: deque[bytes] = deque(maxlen=FORGOTTEN_AT_MOST)
@@ -117,8 +128,11 @@ class CommandRouter:
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         # A peer that reconnects before its old connection is known to be dead would be mute.
         socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
-        self.endpoint = bind(socket, host)
-        self._connections = Connections(context, socket, self._lost)
+        if keys is not None:
+            secure_server(socket, keys)
+        self.endpoint = bind(socket, host, port)
+        doorman = Doorman(counts) if keys is not None else None
+        self._connections = Connections(context, socket, self._lost, doorman)
         self._port = Port(socket, self._hear)
 
     def expect(
@@ -128,7 +142,7 @@ class CommandRouter:
         receive: Callable[[Body], None],
         gone: Callable[[], None] | None = None,
         arrived: Callable[[], None] | None = None,
-        answer: Callable[[Body], Refusal | None] | None = None,
+        answer: Callable[[Body], Answer] | None = None,
         name: str = "",
     ) -> Peer:
         """As `Bus.expect`, which says what these are for."""
@@ -171,6 +185,8 @@ class CommandRouter:
 
     def _hear(self, frames: Frames) -> None:
         identity = frames[0].bytes
+        if identity not in self._peers and self._admit is not None and not self._admit(identity, frames):
+            return
         peer = self._peers.get(identity)
         if peer is None:
             self._turn_away(identity)

@@ -1,22 +1,25 @@
-"""Facts out: numbered updates on an XPUB socket, which knows who listens, and answers to who missed some."""
+"""Facts out: numbered updates on XPUB sockets, which know who listens, and answers to who missed some."""
 
 import asyncio
 import logging
 import sys
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 import zmq
 
-from bus.codec import encode
+from bus.codec import News, encode
 from bus.counts import Count, Counts
+from bus.keys import Keys, secure_server
 from bus.ledger import Ledger
-from bus.messages.base import Message
 from bus.messages.envelope import Passed
 from bus.messages.facts import Fact, Since, Snapshot, Update, Updates
+from bus.monitor import Doorman, Monitor
 from bus.port import BATCH, Frames, Port
 from bus.sockets import Limits, bind, open_socket
+from bus.traffic import Meter
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +30,63 @@ _SUBSCRIBED: Final = b"\x01"
 _UNSUBSCRIBED: Final = b"\x00"
 
 
+class Outlet:
+    """One XPUB socket on a free port, and what its subscribers want."""
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        host: str,
+        counts: Counts,
+        limits: Limits,
+        joined: Callable[["Outlet"], None],
+        keys: Keys | None = None,
+    ) -> None:
+        """`joined` is called for each new reader of facts. Raises OSError."""
+        self._counts = counts
+        self._joined = joined
+        self._watched: set[bytes] = set()
+        self.meter = Meter()
+        socket = open_socket(context, zmq.XPUB, limits)
+        # Hear of every new subscriber, not only of the first.
+        socket.setsockopt(zmq.XPUB_VERBOSE, 1)
+        if keys is not None:
+            secure_server(socket, keys)
+        self.endpoint = bind(socket, host)
+        self._monitor = Monitor(context, socket, Doorman(counts).hear) if keys is not None else None
+        self._port = Port(socket, self._hear)
+
+    @property
+    def watching(self) -> bool:
+        """Somebody wants to know what passes."""
+        return bool(self._watched)
+
+    def send(self, topic: bytes, data: bytes) -> None:
+        if not self._port.closed:
+            self._port.send((topic, data))
+            self.meter.said(len(data))
+
+    def close(self) -> None:
+        if self._monitor is not None:
+            self._monitor.close()
+        self._port.close()
+
+    def _hear(self, frames: Frames) -> None:
+        """A subscription, or its end; subscribers have nothing else to say."""
+        said = frames[0].bytes
+        kind, topic = said[:1], said[1:]
+        if len(frames) != 1 or kind not in (_SUBSCRIBED, _UNSUBSCRIBED):
+            self._counts.drop(Count.MALFORMED, "a subscriber", "not a subscription")
+            return
+        if PASSED_TOPIC.startswith(topic):
+            change = self._watched.add if kind == _SUBSCRIBED else self._watched.discard
+            change(topic)
+        if kind == _SUBSCRIBED and FACT_TOPIC.startswith(topic):
+            self._joined(self)
+
+
 class FactPublisher:
-    """Binds an XPUB on a free port. `publish` and `withdraw` are for any thread, the rest for the loop's."""
+    """One ledger, told on one or more outlets. `publish` is for any thread, the rest for the loop's."""
 
     def __init__(
         self,
@@ -46,13 +104,16 @@ class FactPublisher:
         self._unsent: deque[Update] = deque(maxlen=limits.kept)
         self._flushing = False
         self._open = True
-        self._watched: set[bytes] = set()
-        socket = open_socket(context, zmq.XPUB, limits)
-        # Hear of every new subscriber, not only of the first.
-        socket.setsockopt(zmq.XPUB_VERBOSE, 1)
-        self.endpoint = bind(socket, host)
-        self._port = Port(socket, self._hear)
+        self._context, self._limits = context, limits
+        self._outlets: list[Outlet] = []
+        self.endpoint = self.open(host).endpoint
         self._beating = self._loop.call_soon(self._beat)
+
+    def open(self, host: str, keys: Keys | None = None) -> Outlet:
+        """Tell the same facts on one more socket. Raises OSError."""
+        outlet = Outlet(self._context, host, self._counts, self._limits, self._send_head, keys)
+        self._outlets.append(outlet)
+        return outlet
 
     def publish(self, key: str, fact: Fact | None) -> None:
         """Set or withdraw a fact; readers are told if it is news, unless this is closed. Raises TooLarge."""
@@ -78,27 +139,31 @@ class FactPublisher:
     @property
     def watching(self) -> bool:
         """Somebody wants to know what passes."""
-        return bool(self._watched)
+        return any(outlet.watching for outlet in self._outlets)
 
     def witness(self, passed: Passed) -> None:
         """Tell who watches the bus that a message went by."""
-        self._send(PASSED_TOPIC, passed)
+        data = encode(passed)
+        for outlet in self._outlets:
+            if outlet.watching:
+                outlet.send(PASSED_TOPIC, data)
 
     def close(self) -> None:
         with self._lock:
             self._open = False
         self._beating.cancel()
-        self._port.close()
+        for outlet in self._outlets:
+            outlet.close()
 
     def _flush(self) -> None:
         """Send what was published, a batch in each turn of the loop."""
-        if self._port.closed:
+        if not self._open:
             return
         with self._lock:
             batch = [self._unsent.popleft() for _ in range(min(len(self._unsent), BATCH))]
             self._flushing = bool(self._unsent)
         for update in batch:
-            self._send(FACT_TOPIC, update)
+            self._send(update)
         if self._flushing:
             self._loop.call_soon(self._flush)
 
@@ -106,26 +171,19 @@ class FactPublisher:
         self._send_head()
         self._beating = self._loop.call_later(self._beat_s, self._beat)
 
-    def _send_head(self) -> None:
+    def _send_head(self, to: Outlet | None = None) -> None:
+        """To all, or to one that has a new reader, so that it learns at once that it is behind."""
         with self._lock:
             head = None if self._unsent else self._ledger.head()
         # A head that overtakes updates would have every reader ask for what is about to come.
-        if head is not None:
-            self._send(FACT_TOPIC, head)
-
-    def _send(self, topic: bytes, message: Message) -> None:
-        self._port.send((topic, encode(message)))
-
-    def _hear(self, frames: Frames) -> None:
-        """A subscription, or its end; subscribers have nothing else to say."""
-        said = frames[0].bytes
-        kind, topic = said[:1], said[1:]
-        if len(frames) != 1 or kind not in (_SUBSCRIBED, _UNSUBSCRIBED):
-            self._counts.drop(Count.MALFORMED, "a subscriber", "not a subscription")
+        if head is None:
             return
-        if PASSED_TOPIC.startswith(topic):
-            change = self._watched.add if kind == _SUBSCRIBED else self._watched.discard
-            change(topic)
-        if kind == _SUBSCRIBED and FACT_TOPIC.startswith(topic):
-            # A new reader learns at once that it is behind.
-            self._send_head()
+        if to is not None:
+            to.send(FACT_TOPIC, encode(head))
+        else:
+            self._send(head)
+
+    def _send(self, news: News) -> None:
+        data = encode(news)
+        for outlet in self._outlets:
+            outlet.send(FACT_TOPIC, data)

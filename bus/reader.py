@@ -1,26 +1,20 @@
-"""Facts in: subscribes to one publisher, and asks its ROUTER for what it missed until it has it."""
+"""Facts in: subscribes to one publisher, and asks it for what it missed until it has it."""
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Final
 
 import zmq
 
 from bus.codec import News, Undecodable, decode_news
 from bus.counts import Count, Counts
-from bus.dealer import Dealer
-from bus.messages.envelope import Body
-from bus.messages.facts import Head, Snapshot, Update, Updates
-from bus.messages.generation import Refusal
+from bus.keys import Keys, secure_client
+from bus.messages.facts import Head, Since, Snapshot, Update, Updates
 from bus.port import Frames, Port
 from bus.publisher import FACT_TOPIC
 from bus.replica import Change, Replica
 from bus.salvage import salvage_news
 from bus.sockets import Limits, connect, open_socket
-
-QUESTIONS_AT_MOST: Final = 4
-"""Questions that may wait for a publisher that is away: it will have to answer each with a snapshot."""
+from bus.traffic import Meter
 
 
 class FactReader:
@@ -30,14 +24,15 @@ class FactReader:
         self,
         context: zmq.Context[zmq.Socket[bytes]],
         facts_endpoint: str,
-        commands_endpoint: str,
-        identity: bytes,
+        desk: Callable[[Since], object],
         apply: Callable[[tuple[Change, ...]], None],
         counts: Counts,
         limits: Limits,
+        keys: Keys | None = None,
     ) -> None:
-        """`identity` must be one that the publisher's bus serves; `apply` is called with what changed."""
+        """`desk` asks the publisher, whose answer is for `mend`; `apply` is called with what changed."""
         self._publisher = f"the publisher at {facts_endpoint}"
+        self._desk = desk
         self._apply = apply
         self._counts = counts
         self._limits = limits
@@ -47,9 +42,10 @@ class FactReader:
         self._asked: asyncio.TimerHandle | None = None
         self._caught_up = asyncio.Event()
         self.replica = Replica()
-        few = replace(limits, commands=QUESTIONS_AT_MOST)
-        self._desk = Dealer(context, commands_endpoint, identity, self._mend, counts, few)
+        self.meter = Meter()
         socket = open_socket(context, zmq.SUB, limits)
+        if keys is not None:
+            secure_client(socket, keys)
         socket.subscribe(FACT_TOPIC)
         connect(socket, facts_endpoint)
         self._port = Port(socket, self.hear)
@@ -62,11 +58,11 @@ class FactReader:
 
     def close(self) -> None:
         self._rest()
-        self._desk.close(linger_s=0)
         self._port.close()
 
     def hear(self, frames: Frames) -> None:
         """Take in what was published."""
+        self.meter.heard(sum(len(frame) for frame in frames))
         if len(frames) != 2 or frames[0].bytes != FACT_TOPIC:
             self._counts.drop(Count.MALFORMED, self._publisher, f"{len(frames)} frames are no fact")
             return
@@ -74,21 +70,19 @@ class FactReader:
         if news is not None:
             self._take(news)
 
+    def mend(self, answer: Updates | Snapshot) -> None:
+        """Take in the answer to a question."""
+        self._take(answer)
+        if not self.replica.behind:
+            self._rest()
+            self._questions = 0
+
     def _decode(self, data: memoryview) -> News | None:
         try:
             return decode_news(data)
         except Undecodable as error:
             self._counts.drop(error.count, self._publisher, error.detail)
             return salvage_news(data) if error.count is Count.UNKNOWN_TYPE else None
-
-    def _mend(self, body: Body) -> Refusal | None:
-        """Take in the answer to a question."""
-        if isinstance(body, Updates | Snapshot):
-            self._take(body)
-            if not self.replica.behind:
-                self._rest()
-                self._questions = 0
-        return None
 
     def _take(self, message: Update | Head | Updates | Snapshot) -> None:
         changes = self.replica.hear(message)
@@ -104,7 +98,7 @@ class FactReader:
     def _ask(self) -> None:
         """One question at a time, again and again while there is no answer."""
         self._counts.add(Count.GAPS)
-        self._desk.notify(self.replica.since())
+        self._desk(self.replica.since())
         self._questions += 1
         self._asked = self._loop.call_later(self._limits.patience.wait_s(self._questions), self._ask)
 

@@ -36,6 +36,18 @@ class Limits:
     """Updates that a publisher can repeat one by one; a reader further behind gets a snapshot."""
     patience: Backoff = field(default_factory=lambda: Backoff(first_s=0.25, longest_s=5.0))
     """How long a reader waits for the answer to a question before it asks again."""
+    gone_s: float = 0.4
+    """A node whose connection ended and was not made anew for so long has left: its process ended."""
+    silence_s: float = 3.25
+    """So has one that was not heard for so long; each says something with every beat."""
+    dial_s: float = 5.0
+    """How long a node may take to answer a call, before it is called again."""
+    dial: Backoff = field(default_factory=lambda: Backoff(first_s=0.2, longest_s=5.0))
+    """How long to wait before a node that did not answer is called again."""
+    gossip_s: float = 2.0
+    """How often a node asks one other whom it knows."""
+    found_s: float = 300.0
+    """How long a node that was found, rather than named by a person, is called without an answer."""
 
 
 DEFAULTS: Final = Limits()
@@ -59,15 +71,21 @@ def open_socket(
     return socket
 
 
-def bind(socket: zmq.Socket[bytes], host: str) -> str:
-    """Bind to a free TCP port; returns the endpoint to connect to. Raises OSError, with the socket closed."""
+def bind(socket: zmq.Socket[bytes], host: str, port: int = 0) -> str:
+    """Bind to a TCP port, 0: a free one; returns the endpoint. Raises OSError, with the socket closed."""
     try:
-        socket.bind(f"tcp://{host}:*")
+        socket.bind(f"tcp://{host}:{port or '*'}")
     except zmq.ZMQError as error:
         socket.close()
-        problem = f"The bus cannot listen on {host}: {error.strerror}. It must be an address of this machine."
-        raise OSError(error.errno, problem) from error
+        raise OSError(error.errno, _cannot_listen(host, port, error)) from error
     return socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+
+def _cannot_listen(host: str, port: int, error: zmq.ZMQError) -> str:
+    if error.errno == zmq.EADDRINUSE:
+        advice = "Another program has this port: choose one with --bus-port; 0 is any free one."
+        return f"The bus cannot listen on {host}:{port}: {error.strerror}. {advice}"
+    return f"The bus cannot listen on {host}: {error.strerror}. It must be an address of this machine."
 
 
 def connect(socket: zmq.Socket[bytes], endpoint: str) -> None:

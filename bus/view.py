@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Self
 from weakref import WeakSet
 
+from bus.messages.base import NodeId
 from bus.messages.facts import Fact
 from bus.replica import Change
 
@@ -43,10 +44,15 @@ class Changes(AsyncIterator[Change]):
 
 
 class ClusterView:
-    """Holds what readers of facts hear. To be used on the loop's thread, but for `facts`."""
+    """Holds what readers of facts hear, by who says it. To be used on the loop's thread, but for `facts`.
+
+    Where several nodes publish one key, what was heard last shows, and after its withdrawal the one before.
+    """
 
     def __init__(self) -> None:
         self._facts: dict[str, Fact] = {}
+        self._said: dict[str, dict[NodeId, Fact]] = {}
+        """For each key what each owner says of it, latest last."""
         self._changes: WeakSet[Changes] = WeakSet()
         self._listeners: list[Callable[[str, Fact | None], None]] = []
 
@@ -56,6 +62,10 @@ class ClusterView:
     def facts(self) -> dict[str, Fact]:
         """All facts by key; from any thread."""
         return dict(self._facts)
+
+    def owner(self, key: str) -> NodeId | None:
+        """Whose fact shows; None: there is none."""
+        return next(reversed(self._said.get(key, {})), None)
 
     def changes(self) -> Changes:
         """Every change from now on; None: withdrawn. A slow reader skips to the latest value of a key."""
@@ -68,17 +78,33 @@ class ClusterView:
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
-    def apply(self, changes: Iterable[Change]) -> None:
-        """Take in what a reader heard."""
+    def apply(self, owner: NodeId, changes: Iterable[Change]) -> None:
+        """Take in what was heard of a publisher."""
         for key, fact in changes:
-            was_known = key in self._facts
-            if fact is None:
-                self._facts.pop(key, None)
-            else:
-                self._facts[key] = fact
-            for waiting in self._changes:
-                waiting.put(key, fact, was_known=was_known)
-            self._tell(key, fact)
+            said = self._said.setdefault(key, {})
+            said.pop(owner, None)
+            if fact is not None:
+                said[owner] = fact
+            elif not said:
+                del self._said[key]
+            self._show(key, next(reversed(said.values()), None))
+
+    def forget(self, owner: NodeId) -> None:
+        """Withdraw all that this publisher said: it is gone."""
+        keys = [key for key, said in self._said.items() if owner in said]
+        self.apply(owner, [(key, None) for key in keys])
+
+    def _show(self, key: str, fact: Fact | None) -> None:
+        before = self._facts.get(key)
+        if before == fact:
+            return
+        if fact is None:
+            del self._facts[key]
+        else:
+            self._facts[key] = fact
+        for waiting in self._changes:
+            waiting.put(key, fact, was_known=before is not None)
+        self._tell(key, fact)
 
     def _tell(self, key: str, fact: Fact | None) -> None:
         for listener in tuple(self._listeners):

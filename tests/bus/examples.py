@@ -4,9 +4,12 @@ from bus.messages.base import InstanceId, Message, ModelId, NodeId, RequestId, S
 from bus.messages.engine import (
     Accepted,
     Beat,
+    Bound,
     Cancel,
+    Connect,
     Hello,
     Load,
+    Part,
     Phase,
     PhaseChange,
     Prefilled,
@@ -19,6 +22,8 @@ from bus.messages.envelope import Command, Notice, Passed, Reply
 from bus.messages.facts import (
     Accelerator,
     AcceleratorKind,
+    CoordinatorFact,
+    DeclaredFact,
     Fact,
     Head,
     InstanceFact,
@@ -26,12 +31,15 @@ from bus.messages.facts import (
     ModelFact,
     NodeFact,
     Pressure,
+    RankFact,
     RequestFact,
     RequestState,
+    Shape,
     Since,
     Snapshot,
     Update,
     Updates,
+    WishFact,
 )
 from bus.messages.generation import (
     ChatMessage,
@@ -49,15 +57,20 @@ from bus.messages.generation import (
     ToolCall,
     TopLogprob,
 )
+from bus.messages.peers import Abandoned, Dispatched, Greeting, Relayed
 from bus.messages.placement import (
-    Declared,
+    Create,
+    Created,
     Instance,
     Interconnect,
     NotServed,
     Serving,
     Sharding,
+    Stage,
+    Term,
     Want,
-    Withdrawn,
+    Wish,
+    Withdraw,
 )
 from bus.messages.request import Admitted, Chunk, Completed, Failed, Order, Usage, Waiting
 
@@ -76,7 +89,7 @@ STOPPING = Stopping(100, ("\n\n", "ende"), ignore_eos=True)
 LOGPROB = TokenLogprob(5, "é", b"\xc3\xa9", -0.25, (TopLogprob(6, "", b"\xc3", -1.5),))
 FINISH = Finish(FinishReason.TOOL_CALLS, 12, 4, "ende")
 REFUSAL = Refusal(RefusalCode.OVERLOADED, "Full: try later.", "prompt", 2.5)
-DELTA = Delta(SequenceId("s-1"), "é", "so", (TOOL_CALL,), 3, (LOGPROB,), FINISH)
+DELTA = Delta(SequenceId("s-1"), "é", "so", (TOOL_CALL,), 3, (LOGPROB,), FINISH, (7, 8, 9))
 
 NODE = NodeFact(
     id=NodeId("n-1"),
@@ -89,6 +102,12 @@ NODE = NodeFact(
     cpu_count=8,
     cpu_load=0.5,
     facts_endpoint="tcp://127.0.0.1:1",
+    address="192.0.2.1:52416",
+    gigaflops=100.5,
+    bandwidth_gb_s=20.5,
+    leaving=True,
+    backends=(Interconnect.RING, Interconnect.JACCL),
+    backends_note="there is RDMA",
 )
 MODEL = ModelFact(
     id=ModelId("org/name"),
@@ -103,7 +122,10 @@ MODEL = ModelFact(
     built_in=True,
     tools=True,
     problem="broken: fetch it again",
+    shape=Shape((100, 100), 50, (4, 4), 8, 2, 64, 2, True, "no stages", "no parts"),
+    folder_mark="1/2",
 )
+STAGES = (Stage(0, 4, (NodeId("n-1"),), 2**20), Stage(4, 8, (NodeId("n-2"),), 2**21))
 INSTANCE = InstanceFact(
     id=InstanceId("i-1"),
     epoch=2,
@@ -124,6 +146,7 @@ INSTANCE = InstanceFact(
     active_bytes=6,
     cached_bytes=7,
     tokens_per_s=8.5,
+    stages=STAGES,
 )
 REQUEST = RequestFact(
     id=RequestId("chatcmpl-1"),
@@ -146,30 +169,73 @@ FACTS: dict[str, Fact] = {
     "instance/i-1": INSTANCE,
     "request/1": REQUEST,
 }
-SUBMIT = Submit(SequenceId("s-1"), CHAT, SAMPLING, STOPPING, 3, True)
+SUBMIT = Submit(SequenceId("s-1"), CHAT, SAMPLING, STOPPING, 3, True, (7, 8))
 
+WISH = Wish(
+    model=ModelId("org/name"),
+    sharding=Sharding.PIPELINE,
+    interconnect=Interconnect.RING,
+    nodes=(NodeId("n-1"), NodeId("n-2")),
+    layers=(4, 4),
+    stages=2,
+    tensor=1,
+    context=4096,
+)
 PLACED = Instance(
     id=InstanceId("i-1"),
     epoch=2,
     model=ModelId("org/name"),
-    path="models/name",
-    nodes=(NodeId("n-1"), NodeId("n-2")),
+    stages=STAGES,
     context=4096,
-    needed_bytes=2**30,
     sharding=Sharding.HYBRID,
     interconnect=Interconnect.JACCL,
+    wish=WISH,
 )
+RANK = RankFact(
+    instance=InstanceId("i-1"),
+    epoch=2,
+    rank=1,
+    node=NodeId("n-2"),
+    phase=Phase.CONNECTING,
+    reason="waits for rank 0",
+    progress=0.5,
+    hop="tcp://192.0.2.2:1",
+    ring="192.0.2.2:2",
+    permanent=True,
+    active_bytes=3,
+    kv_bytes=4,
+)
+DECLARED = DeclaredFact(PLACED, Term(3, NodeId("n-1")), "n-3 left", True, PLACED, 1e9)
 
 EXAMPLES: tuple[Message, ...] = (
     Want(ModelId("org/name"), 4096),
-    Serving(InstanceId("i-1")),
+    Serving(InstanceId("i-1"), 2),
     NotServed(REFUSAL),
-    Declared(PLACED),
-    Withdrawn(InstanceId("i-1")),
+    Create(WISH, 2, True),
+    Created((PLACED,)),
+    Withdraw(InstanceId("i-1")),
+    Greeting(NodeId("n-1"), "attic", "0.1", 1e9, 1, 2, 3, {NodeId("n-2"): "192.0.2.2:1"}),
+    Dispatched(InstanceId("i-1"), 2, (SUBMIT,)),
+    Abandoned(InstanceId("i-1"), 2, (SequenceId("s-1"),)),
+    Relayed(
+        instance=InstanceId("i-1"),
+        epoch=2,
+        changed=PhaseChange(Phase.READY, "ready", 1.0, 4096),
+        accepted=(Accepted(SequenceId("s-1"), 10),),
+        prefilled=(Prefilled(SequenceId("s-2"), 512, 4000),),
+        deltas=(DELTA,),
+        refused=(Refused(SequenceId("s-1"), REFUSAL),),
+    ),
+    RANK,
+    DECLARED,
+    WishFact(NodeId("n-1"), 1e9, (WISH,)),
+    CoordinatorFact(NodeId("n-1"), Term(3, NodeId("n-1")), 1e9),
+    Connect(("tcp://192.0.2.1:1", "tcp://192.0.2.2:1"), ("192.0.2.1:2", "192.0.2.2:2")),
+    Bound("tcp://192.0.2.1:1", "192.0.2.1:2"),
     CHAT,
     TextPrompt("Once upon a time"),
     TokenPrompt((1, 2, 2**31)),
-    Load("models/name", 4096, 8, 0.1),
+    Load("models/name", 4096, 8, 0.1, Part(1, ((0, 4), (4, 8)), 1, Interconnect.RING, "192.0.2.1")),
     SUBMIT,
     Cancel((SequenceId("s-1"), SequenceId("s-2"))),
     Shutdown(),
@@ -178,7 +244,7 @@ EXAMPLES: tuple[Message, ...] = (
     Accepted(SequenceId("s-1"), 10),
     Refused(SequenceId("s-1"), REFUSAL),
     Step(9, (DELTA,), (Prefilled(SequenceId("s-2"), 512, 4000),)),
-    Beat(9, 1, 2, 3, 4, 5, 6, 7.5),
+    Beat(9, 1, 2, 3, 4, 5, 6, 7.5, "rank 1"),
     NODE,
     MODEL,
     INSTANCE,
@@ -189,7 +255,7 @@ EXAMPLES: tuple[Message, ...] = (
     Updates("n-1/1", (UPDATE, Update("n-1/1", 8, "node/n-1"))),
     Snapshot("n-1/1", 8, FACTS),
     Command(1, 5.0, SUBMIT),
-    Reply(1, REFUSAL),
+    Reply(1, REFUSAL, Created((PLACED,))),
     Notice(Step(1, (DELTA,))),
     Passed("engine i-1", True, "Step", 300),
     Order(

@@ -9,7 +9,9 @@ import zmq
 
 from bus.bus import Bus, new_identity
 from bus.counts import Counts
-from bus.messages.facts import Fact
+from bus.dealer import Dealer
+from bus.messages.envelope import Body
+from bus.messages.facts import Fact, Snapshot, Updates
 from bus.port import Frames
 from bus.reader import FactReader
 from bus.replica import Change
@@ -39,7 +41,12 @@ class Follower:
         self.facts: dict[str, Fact] = {}
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._changed = asyncio.Event()
-        self.reader = Lossy(self._context, facts, commands, identity, self._apply, self.counts, limits)
+        self._desk = Dealer(self._context, commands, identity, self._mend, self.counts, limits)
+        self.reader = Lossy(self._context, facts, self._desk.notify, self._apply, self.counts, limits)
+
+    def _mend(self, body: Body) -> None:
+        assert isinstance(body, Updates | Snapshot)
+        self.reader.mend(body)
 
     def _apply(self, changes: tuple[Change, ...]) -> None:
         for key, fact in changes:
@@ -58,6 +65,7 @@ class Follower:
 
     def close(self) -> None:
         self.reader.close()
+        self._desk.close(linger_s=0)
         self._context.term()
 
 

@@ -14,7 +14,7 @@ from bus.codec import MESSAGE_LIMIT, Undecodable, decode_envelope, decode_news, 
 from bus.counts import Count, Counts
 from bus.dealer import Dealer
 from bus.messages.engine import Hello, Load, Step
-from bus.messages.envelope import Command, Notice, Reply
+from bus.messages.envelope import Body, Command, Notice, Reply
 from bus.messages.facts import Head, Snapshot, Update
 from bus.publisher import FACT_TOPIC
 from bus.reader import FactReader
@@ -121,7 +121,12 @@ async def test_a_reader_drops_what_a_publisher_should_not_have_said() -> None:
         def apply(changes: tuple[Change, ...]) -> None:
             heard.arrived()
 
-        reader = FactReader(context, facts, commands, b"reader", apply, counts, DEFAULTS)
+        def mend(body: Body) -> None:
+            assert isinstance(body, Snapshot)
+            reader.mend(body)
+
+        dealer = Dealer(context, commands, b"reader", mend, counts, DEFAULTS)
+        reader = FactReader(context, facts, dealer.notify, apply, counts, DEFAULTS)
         assert await received(broken) == [b"\x01" + FACT_TOPIC]
         identity, _ = await received(desk)
         desk.send_multipart([identity, encode(Notice(Snapshot("s", 1, FACTS)))])
@@ -137,6 +142,7 @@ async def test_a_reader_drops_what_a_publisher_should_not_have_said() -> None:
         assert reader.replica.facts == {**FACTS, "node/n-2": FACTS["node/n-1"]}
         assert dropped(counts) == FRAMES + 2
         reader.close()
+        dealer.close(linger_s=0)
         context.term()
 
 
