@@ -39,8 +39,6 @@ class Bench:
         self._stack = AsyncExitStack()
         self._cluster: Cluster | None = None
         self._shape: tuple[int, bool] | None = None
-        self._layout: Layout | None = None
-        """What was placed last."""
         self._questions: list[Question] = []
         self._clusters = 0
         self.logs: list[Path] = []
@@ -60,14 +58,15 @@ class Bench:
             raise
         run = Run(self._terms.seed, self._terms.model, self.recorder, cluster, self._questions, scenario)
         await run.conduct()
-        await self._mend(cluster, scenario.layout)
+        await self._mend(cluster)
         return list(self.recorder.events)
 
-    async def _mend(self, cluster: Cluster, layout: Layout) -> None:
+    async def _mend(self, cluster: Cluster) -> None:
         reason = ""
         try:
             await mend(cluster, self.recorder)
-            await self._prepare(cluster, layout)
+            await wait_for(cluster, self.recorder, apart, WHOLE_S)
+            await wait_for(cluster, self.recorder, lambda seen: unready(seen, self._terms.model), WHOLE_S)
         except ClusterBroken as broken:
             reason = str(broken)
             await self.close()
@@ -85,10 +84,12 @@ class Bench:
     async def _new(self, shape: tuple[int, bool], layout: Layout) -> Cluster:
         self._clusters += 1
         folder = self._terms.folder / f"cluster-{self._clusters}"
-        entered = running(*shape, folder, self._terms.models, self.recorder)
+        entered = running(*shape, folder, self._terms.models, self._terms.model, self.recorder)
         self._cluster = cluster = await self._stack.enter_async_context(entered)
         self._shape = shape
         self.logs = [node.log for node in cluster.nodes]
+        # What the nodes place at their start by themselves has to be there before it can be withdrawn.
+        await wait_for(cluster, self.recorder, lambda seen: unready(seen, self._terms.model), WHOLE_S)
         if not self._questions:
             await self._prepare(cluster, WHOLE)
             self._questions = await questions(cluster.nodes[0].url, self._terms.model, self._terms.seed)
@@ -99,8 +100,7 @@ class Bench:
         """Wait until the cluster is whole; have the model placed in this layout alone."""
         await wait_for(cluster, self.recorder, apart, WHOLE_S)
         model = self._terms.model
-        if unready(views(cluster), model, layout.ranks) or self._layout != layout:
+        if unready(views(cluster), model, layout):
             await withdraw_all(cluster, self.recorder)
             await place(cluster.nodes[0], model, layout)
-            self._layout = layout
-        await wait_for(cluster, self.recorder, lambda seen: unready(seen, model, layout.ranks), WHOLE_S)
+        await wait_for(cluster, self.recorder, lambda seen: unready(seen, model, layout), WHOLE_S)

@@ -49,7 +49,7 @@ async def mend(cluster: Cluster, recorder: Recorder) -> None:
 async def _renew(cluster: Cluster, recorder: Recorder, node: Node) -> None:
     await node.kill()
     recorder.add(Healed(at_s=recorder.now_s, action=Action.KILL_NODE, node=node.name))
-    await cluster.start_node(node)
+    await cluster.start_again(node)
 
 
 async def place(node: Node, model: str, layout: Layout) -> None:

@@ -15,6 +15,7 @@ from scripts.fault_runs.history import (
     Mended,
     RankSeen,
     Settled,
+    key_of,
     latest,
 )
 from scripts.fault_runs.requests import Request, requests_of
@@ -137,8 +138,10 @@ def _of(request: Request, rule: Rule, what: str) -> Violation:
 
 
 def freed(history: History, within_s: float) -> Iterator[Violation]:
-    """Judged `within_s` after the last request of the clients, by every node that is alive at the end."""
+    """Judged by every node that is alive at the end, `within_s` after the clients' last request, and after the
+    last fault was undone: a node that hangs sees nothing."""
     ends = [request.ended_s for request in requests_of(history) if not request.submitted.probe]
+    ends += [event.at_s for event in history if isinstance(event, Healed)]
     settled = _settled(history)
     if not ends or settled is None:
         return
@@ -159,16 +162,16 @@ def freed(history: History, within_s: float) -> Iterator[Violation]:
 
 
 def epochs_grow(history: History) -> Iterator[Violation]:
-    """As each node sees them; one that is started again begins anew."""
+    """As each node tells every other; one that is started again begins anew."""
     highest: dict[tuple[str, str, str], int] = defaultdict(int)
     for event in history:
         match event:
             case Healed(action=Action.KILL_NODE, node=node):
-                highest = defaultdict(int, {key: top for key, top in highest.items() if key[0] != node})
-            case DeclaredSeen(here=True) | InstanceSeen(here=True):
-                key = (event.by, type(event).__name__, event.instance)
+                highest = defaultdict(int, {key: top for key, top in highest.items() if node not in key[:2]})
+            case DeclaredSeen(here=True, holder=holder) if holder:
+                key = (event.by, holder, event.instance)
                 if event.epoch < highest[key]:
-                    what = f"{event.by} sees epoch {event.epoch} of {event.instance} after {highest[key]}"
+                    what = f"{holder} declares epoch {event.epoch} of {event.instance} after {highest[key]}"
                     yield Violation(Rule.EPOCHS_GROW, what, event.at_s)
                 highest[key] = max(highest[key], event.epoch)
             case _:
@@ -213,8 +216,7 @@ def not_stuck(history: History, within_s: float) -> Iterator[Violation]:
 
 
 def _key(seen: InstanceSeen | RankSeen) -> tuple[str, ...]:
-    rank = f"{seen.epoch}/{seen.rank}" if isinstance(seen, RankSeen) else ""
-    return (seen.by, seen.instance, rank)
+    return (seen.by, *key_of(seen))
 
 
 def _same_state(before: InstanceSeen | RankSeen, now: InstanceSeen | RankSeen) -> bool:

@@ -52,7 +52,7 @@ class Node:
         return self._process is not None and self._process.returncode is None
 
     async def start(self, arguments: Sequence[str]) -> None:
-        """Start it and follow what it sees. Raises ClusterBroken."""
+        """Start it. Raises ClusterBroken."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
@@ -71,6 +71,9 @@ class Node:
         self.stopped = self.dead = False
         self.url = await self._address(self._process)
         self._names[await _id_of(self.url)] = self.name
+
+    def follow(self) -> None:
+        """Note what it sees from now on; all nodes' names have to be known by then."""
         self._following = asyncio.create_task(self.watcher.follow(self.url), name=f"watch {self.name}")
 
     async def _address(self, process: asyncio.subprocess.Process) -> str:
@@ -138,11 +141,12 @@ class Node:
 class Cluster:
     """Nodes that know each other."""
 
-    def __init__(self, network: Network, folder: Path, models: Path, recorder: Recorder) -> None:
+    def __init__(self, network: Network, folder: Path, models: Path, model: str, recorder: Recorder) -> None:
         self.names: dict[str, str] = {}
         """From a node's id to what the run calls it."""
         self._network = network
         self._models = models
+        self._model = model
         self.nodes = [
             Node(index, place, folder, recorder, self.names) for index, place in enumerate(network.places)
         ]
@@ -158,12 +162,21 @@ class Cluster:
     async def start(self) -> None:
         """Start all nodes. The first one makes the key, which the others are given."""
         first, *others = self.nodes
-        await self.start_node(first)
-        await together(*(self.start_node(node) for node in others))
+        await self._launch(first)
+        await together(*(self._launch(node) for node in others))
+        for node in self.nodes:
+            node.follow()
 
-    async def start_node(self, node: Node) -> None:
+    async def start_again(self, node: Node) -> None:
+        """After it was killed."""
+        await self._launch(node)
+        node.follow()
+
+    async def _launch(self, node: Node) -> None:
         place = node.place
         arguments = ["--data-dir", str(node.data_dir), "--models-dir", str(self._models), "--name", node.name]
+        # What a request asks for while nothing is placed must not be placed in another layout than the run's.
+        arguments += ["--model", self._model, "--no-auto-place"]
         arguments += ["--host", place.host, "--port", "0", "--offline", "--no-mdns", "--no-page"]
         arguments += ["--listen", place.listen, "--bus-port", str(place.bus_port)]
         for other in self.nodes:
@@ -192,11 +205,11 @@ class Cluster:
 
 @asynccontextmanager
 async def running(
-    nodes: int, namespaces: bool, folder: Path, models: Path, recorder: Recorder
+    nodes: int, namespaces: bool, folder: Path, models: Path, model: str, recorder: Recorder
 ) -> AsyncIterator[Cluster]:
     """A cluster from its start until the block is left."""
     network: Network = Namespaces(nodes) if namespaces else Loopback(nodes)
-    cluster = Cluster(network, folder, models, recorder)
+    cluster = Cluster(network, folder, models, model, recorder)
     try:
         await cluster.start()
         yield cluster

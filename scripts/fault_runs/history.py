@@ -187,9 +187,11 @@ class CoordinatorSeen(Sight, frozen=True, kw_only=True, tag="coordinator"):
 
 
 class DeclaredSeen(Sight, frozen=True, kw_only=True, tag="declared"):
-    """What the coordinator wants."""
+    """What the coordinator wants, as one node holds it."""
 
     instance: str
+    holder: str = ""
+    """That node; empty: a snapshot, which does not tell."""
     epoch: int = 0
     term: int = 0
     term_node: str = ""
@@ -202,14 +204,15 @@ class DeclaredSeen(Sight, frozen=True, kw_only=True, tag="declared"):
 
 
 class InstanceSeen(Sight, frozen=True, kw_only=True, tag="instance"):
-    """How an instance is."""
+    """How an instance is in one of its epochs."""
 
     instance: str
     model: str = ""
-    epoch: int = 0
+    epoch: int
     phase: str = ""
     reason: str = ""
     ranks: tuple[str, ...] = ()
+    sharding: str = ""
     held: int = 0
     """Sequences that run, are prefilled or wait."""
     kv_bytes: int = 0
@@ -246,9 +249,9 @@ def key_of(seen: Seen) -> tuple[str, ...]:
         case CoordinatorSeen():
             return ("coordinator", seen.node)
         case DeclaredSeen():
-            return ("declared", seen.instance)
+            return ("declared", seen.holder, seen.instance)
         case InstanceSeen():
-            return ("instance", seen.instance)
+            return ("instance", seen.instance, str(seen.epoch))
         case RankSeen():
             return ("rank", seen.instance, str(seen.epoch), str(seen.rank))
 

@@ -15,6 +15,7 @@ from scripts.fault_runs.history import (
 )
 from scripts.fault_runs.requests import Request, requests_of
 
+BROKEN = ("failed", "stopped", "waiting", "connecting")
 OF_NODES = (Action.KILL_NODE, Action.STOP_NODE, Action.CUT_LINK)
 
 
@@ -68,8 +69,10 @@ def _shows(event: AnyEvent, fault: Struck) -> bool:
         return isinstance(event, MemberSeen) and event.node == fault.node and not event.here
     match event:
         case RankSeen(instance=fault.instance, epoch=fault.epoch) if event.rank in fault.ranks:
-            return not event.here or event.phase in ("failed", "stopped", "waiting")
+            return not event.here or event.phase in BROKEN
+        case InstanceSeen(instance=fault.instance, epoch=fault.epoch):
+            return not event.here or event.phase in BROKEN
         case InstanceSeen(instance=fault.instance) | DeclaredSeen(instance=fault.instance):
-            return not event.here or event.epoch > fault.epoch
+            return event.epoch > fault.epoch
         case _:
             return False

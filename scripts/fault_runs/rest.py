@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from scripts.fault_runs.checker import READY
 from scripts.fault_runs.history import CoordinatorSeen, InstanceSeen, MemberSeen, RankSeen, Seen
+from scripts.fault_runs.scenarios import Layout
 
 Views = Mapping[str, Sequence[Seen]]
 """What each live node sees."""
@@ -25,8 +26,11 @@ def apart(views: Views) -> str:
     return ""
 
 
-def unready(views: Views, model: str, ranks: int) -> str:
-    """Why the model can't be used, for a person to read; empty: all see it ready, once, on live nodes."""
+def unready(views: Views, model: str, layout: Layout | None = None) -> str:
+    """Why the model can't be used, for a person to read; empty: all see it ready, once, on live nodes.
+
+    `layout` is how it has to be divided; None: anyhow.
+    """
     live, epochs = set(views), set[tuple[str, int]]()
     for by, seen in views.items():
         found = list(instances(seen, model))
@@ -36,7 +40,9 @@ def unready(views: Views, model: str, ranks: int) -> str:
         (one,) = found
         if one.phase != READY:
             return f"{by} sees {one.instance} epoch {one.epoch} {one.phase}: {one.reason}"
-        if len(one.ranks) != ranks or not set(one.ranks) <= live:
+        if layout is not None and (layout.ranks, layout.sharding) != (len(one.ranks), one.sharding):
+            return f"{by} sees {one.instance} as {one.sharding} {len(one.ranks)} instead of {layout}"
+        if not set(one.ranks) <= live:
             return f"{by} sees {one.instance} ready on {_listed(one.ranks)}; {_listed(live)} are alive"
         epochs.add((one.instance, one.epoch))
     return "" if len(epochs) <= 1 else f"the nodes see it ready in several epochs: {sorted(epochs)}"

@@ -58,7 +58,7 @@ class Run:
         scenario, history = self._scenario, self._recorder.events
         if scenario.moment is Moment.LOAD:
             await withdraw_all(self._cluster, self._recorder, self._model)
-            group.create_task(self._place())
+            await place(self._cluster.nodes[0], self._model, scenario.layout)
         for index, client in enumerate(scenario.clients):
             group.create_task(self._ask(index, client))
         await self._recorder.until(lambda: reached(scenario.moment, history), MOMENT_S)
@@ -80,15 +80,6 @@ class Run:
         self._recorder.add(began)
         for node in cluster.nodes:
             node.watcher.repeat()
-
-    async def _place(self) -> None:
-        """The fault may hit the node that is asked; then another one is."""
-        for node in self._cluster.nodes:
-            try:
-                await place(node, self._model, self._scenario.layout)
-            except ClusterBroken:
-                continue
-            return
 
     async def _ask(self, index: int, client: Client) -> None:
         await asyncio.sleep(client.delay_s)
@@ -115,7 +106,7 @@ class Run:
         self._recorder.add(Settled(at_s=self._recorder.now_s, reason=reason, live=live))
 
     def _amiss(self, seen: Views) -> str:
-        return apart(seen) or unready(seen, self._model, self._scenario.layout.ranks)
+        return apart(seen) or unready(seen, self._model)
 
     async def _probe(self, node: Node) -> None:
         question = min(self._questions, key=lambda question: question.max_tokens)

@@ -50,9 +50,9 @@ class Striker:
                 group.create_task(self._heal(fault.action, node, fault.heal_after_s))
 
     def _placed(self) -> InstanceSeen | None:
-        """The instance, as the first live node that sees it sees it."""
+        """The instance in its latest epoch."""
         found = (each for seen in views(self._cluster).values() for each in instances(seen, self._model))
-        return next(found, None)
+        return max(found, key=lambda seen: seen.epoch, default=None)
 
     def _find(self, target: Target, placed: InstanceSeen | None, taken: Sequence[Node]) -> Node:
         """The node that the target is, or the next best that is not struck already."""
@@ -104,7 +104,7 @@ class Striker:
         self._recorder.add(Healed(at_s=self._recorder.now_s, action=action, node=node.name))
         match action:
             case Action.KILL_NODE:
-                await self._cluster.start_node(node)
+                await self._cluster.start_again(node)
             case Action.STOP_NODE:
                 node.signal_all(signal.SIGCONT)
             case Action.STOP_ENGINE:

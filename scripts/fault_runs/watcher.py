@@ -36,6 +36,7 @@ class _Instance(msgspec.Struct):
     phase: str
     reason: str = ""
     nodes: tuple[str, ...] = ()
+    sharding: str = ""
     progress: float | None = None
     running: int = 0
     prefilling: int = 0
@@ -160,7 +161,7 @@ class Watcher:
         if kind not in LISTS.values():
             return
         if bytes(change.value) != b"null":
-            self._note(self._read(kind, change.value))
+            self._note(self._read(kind, change.value, rest))
             return
         before = self._seen.get(self._key(kind, rest))
         if before is not None:
@@ -169,11 +170,16 @@ class Watcher:
     def _key(self, kind: str, rest: str) -> tuple[str, ...]:
         match kind:
             case "rank":
-                return (kind, *rest.rsplit("/", 2))
+                return (kind, *rest.split("/", 2))
+            case "instance":
+                return (kind, *rest.split("/", 1))
             case "node":
                 return ("member", self._naming(rest))
             case "coordinator":
                 return (kind, self._naming(rest))
+            case "declared":
+                holder, _, instance = rest.partition("/")
+                return (kind, self._naming(holder), instance)
             case _:
                 return (kind, rest)
 
@@ -191,7 +197,8 @@ class Watcher:
             self._seen.pop(key_of(seen), None)
         self._recorder.add(seen)
 
-    def _read(self, kind: str, value: msgspec.Raw) -> Seen:
+    def _read(self, kind: str, value: msgspec.Raw, rest: str = "") -> Seen:
+        """`rest`: of its key, which a snapshot does not tell."""
         at_s, name = self._recorder.now_s, self._naming
         match kind:
             case "node":
@@ -214,7 +221,7 @@ class Watcher:
                     progress=rank.progress,
                 )
             case "declared":
-                return self._declared(msgspec.json.decode(value, type=_Declared))
+                return self._declared(msgspec.json.decode(value, type=_Declared), rest)
             case "coordinator":
                 chair = msgspec.json.decode(value, type=_Coordinator)
                 return CoordinatorSeen(
@@ -237,17 +244,19 @@ class Watcher:
             phase=fact.phase,
             reason=fact.reason,
             ranks=tuple(map(self._naming, fact.nodes)),
+            sharding=fact.sharding,
             held=fact.running + fact.prefilling + fact.waiting,
             kv_bytes=fact.kv_bytes,
             progress=fact.progress,
         )
 
-    def _declared(self, fact: _Declared) -> DeclaredSeen:
-        plan = fact.instance
+    def _declared(self, fact: _Declared, rest: str) -> DeclaredSeen:
+        plan, (holder, _, _) = fact.instance, rest.partition("/")
         return DeclaredSeen(
             at_s=self._recorder.now_s,
             by=self.by,
             instance=plan.id,
+            holder=self._naming(holder) if holder else "",
             epoch=plan.epoch,
             term=fact.term.number,
             term_node=self._naming(fact.term.node),

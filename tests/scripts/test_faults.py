@@ -28,7 +28,7 @@ from scripts.fault_runs.history import (
 from scripts.fault_runs.questions import least_margin, prompts
 from scripts.fault_runs.recorder import Recorder
 from scripts.fault_runs.rest import apart, is_idle, unready
-from scripts.fault_runs.scenarios import Moment, Target, in_order, kinds, scenario
+from scripts.fault_runs.scenarios import Layout, Moment, Target, in_order, kinds, scenario
 from scripts.fault_runs.striking import reached
 from scripts.fault_runs.summary import Outcome, render, render_violations
 from scripts.fault_runs.watcher import Watcher
@@ -118,7 +118,9 @@ def fact(**fields: object) -> dict[str, object]:
     return {"unknown": 1, **fields}
 
 
-INSTANCE = fact(id="i", epoch=2, model="m", phase="ready", nodes=["id-0", "id-1"], running=1, waiting=2)
+INSTANCE = fact(
+    id="i", epoch=2, model="m", phase="ready", nodes=["id-0", "id-1"], sharding="tensor", running=1, waiting=2
+)
 DECLARED = fact(
     instance=fact(id="i", epoch=2, stages=[fact(first=0, end=3, nodes=["id-0", "id-1"])]),
     term=fact(number=4, node="id-1"),
@@ -148,11 +150,17 @@ def test_a_snapshot_is_noted_with_the_runs_own_names() -> None:
         MemberSeen(at_s=0.0, by=by, node="n0"),
         MemberSeen(at_s=0.0, by=by, node="n1"),
         InstanceSeen(
-            at_s=0.0, by=by, instance="i", model="m", epoch=2, phase="ready", ranks=("n0", "n1"), held=3
+            at_s=0.0,
+            by=by,
+            instance="i",
+            model="m",
+            epoch=2,
+            phase="ready",
+            ranks=("n0", "n1"),
+            sharding="tensor",
+            held=3,
         ),
-        RankSeen(
-            at_s=0.0, by=by, instance="i", epoch=2, rank=1, node="n1", phase="loading", progress=0.5
-        ),
+        RankSeen(at_s=0.0, by=by, instance="i", epoch=2, rank=1, node="n1", phase="loading", progress=0.5),
         DeclaredSeen(
             at_s=0.0,
             by=by,
@@ -164,12 +172,12 @@ def test_a_snapshot_is_noted_with_the_runs_own_names() -> None:
             layers=((0, 3),),
         ),
         CoordinatorSeen(at_s=0.0, by=by, node="n1", term=4, term_node="n1"),
-    ]  # fmt: skip
+    ]
     assert follower.connected
 
 
 @pytest.mark.parametrize(
-    ("key", "left"), [("node/id-1", 5), ("rank/i/2/1", 5), ("instance/i", 5), ("coordinator/id-1", 5)]
+    ("key", "left"), [("node/id-1", 5), ("rank/i/2/1", 5), ("instance/i/2", 5), ("coordinator/id-1", 5)]
 )
 def test_what_is_withdrawn_is_noted_as_gone(key: str, left: int) -> None:
     follower, recorder = watcher()
@@ -209,14 +217,22 @@ def view(
         *(MemberSeen(at_s=0, by=by, node=node) for node in members.split()),
         *(CoordinatorSeen(at_s=0, by=by, node=node) for node in chairs.split()),
         InstanceSeen(
-            at_s=0, by=by, instance="i", model="m", epoch=epoch, phase=phase, ranks=("n0", "n1"), held=held
+            at_s=0,
+            by=by,
+            instance="i",
+            model="m",
+            epoch=epoch,
+            phase=phase,
+            ranks=("n0", "n1"),
+            sharding="tensor",
+            held=held,
         ),
     ]
 
 
 def test_a_cluster_at_rest_has_nothing_amiss() -> None:
     views = {"n0": view("n0"), "n1": view("n1")}
-    assert (apart(views), unready(views, "m", 2), is_idle(views, "m")) == ("", "", True)
+    assert (apart(views), unready(views, "m", Layout(1, 2)), is_idle(views, "m")) == ("", "", True)
 
 
 def test_what_is_amiss_is_told() -> None:
@@ -225,10 +241,11 @@ def test_what_is_amiss_is_told() -> None:
     assert "n1 sees n0, n1 as coordinator" in apart({"n0": calm, "n1": view("n1", chairs="n0 n1")})
     assert "n1 sees nobody as coordinator" in apart({"n0": calm, "n1": view("n1", chairs="")})
     assert "not all see the same" in apart({"n0": calm, "n1": view("n1", chairs="n1")})
-    assert "epoch 1 loading" in unready({"n1": view("n1", phase="loading")}, "m", 2)
-    assert "nobody" in unready({"n1": []}, "m", 2)
-    assert "ready on n0, n1" in unready({"n0": calm}, "m", 2)
-    assert "several epochs" in unready({"n0": calm, "n1": view("n1", epoch=2)}, "m", 2)
+    assert "epoch 1 loading" in unready({"n1": view("n1", phase="loading")}, "m")
+    assert "nobody" in unready({"n1": []}, "m")
+    assert "ready on n0, n1" in unready({"n0": calm}, "m")
+    assert "as tensor 2 instead of pipeline 2" in unready({"n0": calm}, "m", Layout(2, 1))
+    assert "several epochs" in unready({"n0": calm, "n1": view("n1", epoch=2)}, "m")
     assert not is_idle({"n0": calm, "n1": view("n1", held=1)}, "m")
 
 
