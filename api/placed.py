@@ -60,7 +60,8 @@ class InstanceBody(Struct, frozen=True, kw_only=True):
     stages: tuple[StageBody, ...]
     phase: Phase
     reason: str
-    since: float
+    since: float | None
+    """When its phase began, seconds since 1970; None: nobody has said so yet."""
     progress: float | None
     wish: Wish | None
     given_up: bool
@@ -158,7 +159,7 @@ class Placed:
             stages=self._stages(instance.stages),
             phase=said.phase,
             reason=said.reason,
-            since=said.since,
+            since=said.since or None,
             progress=said.progress,
             wish=instance.wish,
             given_up=declared is not None and declared.given_up,
