@@ -32,7 +32,7 @@ from actors.messages import (
     Tick,
 )
 from actors.planner.words import refusal
-from actors.routing import route
+from actors.routing import has_failed, route
 from actors.seen import Seen
 from actors.weighing import unknown, unplaced, weigh
 from bus.bus import Bus
@@ -161,7 +161,7 @@ class Placement(ThreadActor[PlacementMessage]):
         news = [fact for fact in seen.declared.values() if self._register.take(fact)]
         verdict = self._decide(seen, orders)
         news += [self._register.declare(fact, time.time()) for fact in verdict.declare]
-        if news:
+        if self._register.prune(time.time()) or news:
             ledger_file.write(self._data_dir, self._register)
         self._publish(seen)
         unfinished = self._do_own_part(facts)
@@ -178,10 +178,11 @@ class Placement(ThreadActor[PlacementMessage]):
         since = {node: fact.started_at for node, fact in seen.members.items()}
         self._office.saw(since, seen.coordinators, now, self._register.highest)
         standing = self._office.tick(now)
+        if self._register.see(standing.term) and standing.acting:
+            ledger_file.write(self._data_dir, self._register)  # a term is never taken twice
         if standing.term != self._standing.term or standing.acting != self._standing.acting:
             self._take_office(standing)
         self._standing = standing
-        self._register.see(standing.term)
         if not standing.acting:
             return NOTHING
         wished = seen.unheard_wishes(self._register.declared.values())
@@ -279,15 +280,18 @@ class Placement(ThreadActor[PlacementMessage]):
     # -- what it is asked --------------------------------------------------------------------------
 
     def _want(self, want: Want) -> Serving | NotServed:
-        answer = route(want.model, self._register.declared.values(), self._bus.view.facts())
-        if isinstance(answer, Serving):
+        facts = self._bus.view.facts()
+        answer = route(want.model, self._register.declared.values(), facts)
+        if isinstance(answer, Serving) and not has_failed(answer, facts):
             return answer
         # It may have been copied here a moment ago, or mended: look now, not when its turn comes.
         here = self._find(want.model)
-        copies = Seen.of(self._bus.view.facts()).copies_of(want.model)
+        copies = Seen.of(facts).copies_of(want.model)
         if here is not None and not any(c.node == self._node and c.folder_mark == here.mark for c in copies):
             passing = Refusal(RefusalCode.ENGINE_LOST, f"model '{want.model}' has just changed on this node")
             return NotServed(passing)
+        if isinstance(answer, Serving):
+            return answer
         if answer.unplaced and not copies:
             return NotServed(unknown(want.model))
         if answer.unplaced and not self._auto_place:

@@ -42,6 +42,12 @@ def whole(instance: Instance, facts: Mapping[str, Fact]) -> InstanceFact | None:
     return fact if isinstance(fact, InstanceFact) and fact.nodes == instance.nodes else None
 
 
+def has_failed(serving: Serving, facts: Mapping[str, Fact]) -> bool:
+    """Whether who goes there is refused, unless something has changed."""
+    fact = facts.get(f"instance/{serving.instance}/{serving.epoch}")
+    return isinstance(fact, InstanceFact) and fact.phase is Phase.FAILED
+
+
 def _rank(instance: Instance, facts: Mapping[str, Fact]) -> tuple[int, int, InstanceId]:
     fact = whole(instance, facts)
     if fact is None or fact.phase not in _SOON:

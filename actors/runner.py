@@ -64,8 +64,8 @@ class Runner(LoopActor[RunnerMessage]):
     """One rank of one epoch of an instance.
 
     Rank 0 takes requests, at any time: what comes before the engine is ready waits, and is told why. It
-    watches each Request; one that ends before its sequences did has them cancelled. An engine that is alone is
-    started again when it ends; where there are several ranks, the loss of one ends the epoch for all: the
+    watches each Request; one that ends before its sequences did has them cancelled. An engine that is alone
+    is started again when it ends; where there are several ranks, the loss of one ends the epoch for all: the
     engine is killed, and the coordinator declares the next epoch.
     """
 

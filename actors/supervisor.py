@@ -52,7 +52,8 @@ class NodeSupervisor(Supervisor[SupervisorMessage]):
         node = plan.identity.id
         topology = Child(names.TOPOLOGY, partial(Topology.start, plan.identity, bus, plan.data_dir))
         downloader = Child(
-            names.DOWNLOADER, partial(Downloader.start, node, bus, plan.directories, plan.folders)
+            names.DOWNLOADER,
+            partial(Downloader.start, node, bus, plan.directories, plan.folders, plan.data_dir),
         )
         placement = Child(
             names.PLACEMENT,

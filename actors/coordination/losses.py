@@ -132,7 +132,7 @@ def _broken(draft: Draft, fact: DeclaredFact, broken: Broken) -> None:
     instance, rank = fact.instance, broken.rank
     trouble = count_failure(draft, instance, rank)
     cause = failed(draft, rank)
-    if trouble.given_up and draft.have_circumstances_changed(instance):
+    if (trouble.given_up or rank.permanent) and draft.have_circumstances_changed(instance):
         draft.note(instance, Trouble(epoch=instance.epoch, lost_at=draft.now))
         _replace(draft, fact, f"tried again, since nodes or files have changed; before, {cause}")
     elif promote(draft, fact, cause):
@@ -169,8 +169,7 @@ def _elsewhere(draft: Draft, fact: DeclaredFact, trouble: Trouble, cause: str) -
         draft.look(draft.now + FREED_LOOK_S)
     else:
         reason = f"{cause}; and there is no other place: {choice}"
-        circumstances = draft.state.circumstances(fact.instance.model)
-        draft.note(fact.instance, replace(trouble, given_up=reason, circumstances=circumstances))
+        draft.note(fact.instance, replace(trouble, given_up=reason))
         draft.restate(fact, reason, given_up=True)
 
 

@@ -1,4 +1,4 @@
-"""Several nodes are one cluster: a model over all of them, any node's API, and nobody's loss is a request's."""
+"""Several nodes are one cluster: a model over all of them, any node's API, and no loss is a request's."""
 
 import asyncio
 from pathlib import Path
