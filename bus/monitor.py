@@ -12,7 +12,8 @@ import zmq
 from bus.counts import Counts
 from bus.port import Frames, Port
 
-_FAILED: Final = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+_FAILED: Final = (zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL, zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL)
+"""Who speaks without a key may hang up before we do: then there is no detail."""
 ALL_EVENTS: Final = (
     zmq.EVENT_ACCEPTED
     | zmq.EVENT_DISCONNECTED
@@ -74,13 +75,13 @@ class Doorman:
         """An event of the socket, in the order in which they happen."""
         if event == zmq.EVENT_ACCEPTED:
             self._callers[value] = _caller(value)
-        elif event == _FAILED:
+        elif event in _FAILED:
             # Who it was is told by the next event: both come from one call in ZeroMQ's thread.
             self._failing = True
         elif event == zmq.EVENT_DISCONNECTED:
             caller = self._callers.pop(value, "an unknown address")
             if self._failing:
-                self._counts.refuse(caller, "it has no key, or another one")
+                self._counts.refuse(caller, "it showed no key, or another one")
             self._failing = False
 
 

@@ -13,16 +13,26 @@ from bus.backoff import Backoff
 from bus.bus import Bus
 from bus.cluster import Cluster, Member
 from bus.mesh import Mesh
-from bus.messages.base import NodeId
+from bus.messages.base import InstanceId, NodeId
 from bus.messages.facts import Fact
+from bus.messages.placement import Withdraw
 from bus.sockets import Limits
 from tests.bus.conftest import BRISK
 from tests.bus.ends import DEADLINE_S
 
 SECRET = "correct horse"
 
+ASKED = Withdraw(InstanceId("i-1"))
+"""A command that one node may give another."""
+
 LIVELY = replace(
-    BRISK, beat_s=0.05, silence_s=0.5, dial=Backoff(0.05, 0.2), dial_s=1.0, reconnect_at_most_ms=50
+    BRISK,
+    beat_s=0.05,
+    silence_s=0.5,
+    gossip_s=0.1,
+    dial=Backoff(0.05, 0.2),
+    dial_s=1.0,
+    reconnect_at_most_ms=50,
 )
 """Beats and calls often, so that what is lost is soon missed, and found again."""
 
@@ -62,11 +72,17 @@ class Nodes:
         self._open = AsyncExitStack()
 
     async def open(
-        self, number: int, *peers: Bus | str, limits: Limits = LIVELY, **more: str | int | bool
+        self,
+        number: int,
+        *peers: Bus | str,
+        limits: Limits = LIVELY,
+        secret: str = SECRET,
+        port: int = 0,
+        mdns: bool = False,
     ) -> Bus:
         addresses = [peer if isinstance(peer, str) else mesh_of(peer).address for peer in peers]
-        told = cluster(f"node {number}", *addresses)
-        bus = await Bus.open(NodeId(f"n-{number}"), limits=limits, cluster=replace(told, **more))
+        told = cluster(f"node {number}", *addresses, secret=secret, port=port, mdns=mdns)
+        bus = await Bus.open(NodeId(f"n-{number}"), limits=limits, cluster=told)
         self._open.push_async_callback(bus.close)
         return bus
 
@@ -87,7 +103,12 @@ async def until(holds: Callable[[], bool]) -> None:
     """Wait until it is so."""
     async with asyncio.timeout(DEADLINE_S):
         while not holds():
-            await asyncio.sleep(0.002)
+            await _a_moment()
+
+
+async def _a_moment() -> None:
+    """Not everything that a test waits for tells of itself: counts, and what other processes do."""
+    await asyncio.sleep(0.002)
 
 
 async def know_each_other(*buses: Bus) -> None:

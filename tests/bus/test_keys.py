@@ -1,4 +1,4 @@
-"""The cluster's key: who has it gets in, in a node as in an engine; all others see nothing, and are counted."""
+"""The cluster's key: who has it gets in, in a node as in an engine; others see nothing, and are counted."""
 
 import logging
 import socket
@@ -84,7 +84,7 @@ def test_a_blocking_socket_hears_who_has_the_key() -> None:
 
 def test_who_knows_only_the_public_key_is_refused_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     public, private = zmq.curve_keypair()
-    with hop() as ours, raw(zmq.PUSH) as push, caplog.at_level(logging.WARNING):
+    with hop() as ours, caplog.at_level(logging.WARNING):
         for _ in range(2):
             with raw(zmq.PUSH) as push:
                 push.curve_serverkey, push.curve_publickey, push.curve_secretkey = (
