@@ -8,7 +8,9 @@ from typing import Final
 
 import msgspec
 
+from actors import names
 from actors.actor import ThreadActor
+from actors.directory import Directory, NobodyThere
 from actors.examiner import COMMAND, Examiner
 from actors.messages import DownloaderMessage, FindModel, Tick
 from bus.bus import Bus
@@ -17,6 +19,9 @@ from bus.messages.facts import ModelFact, Shape
 from models.store import StoredModel, read_folder, scan
 
 logger = logging.getLogger(__name__)
+
+STORE_TIMEOUT_S: Final = 20.0
+"""Looking through the models directories may take a slow disk so long."""
 
 PERIOD_S: Final = 3.0
 """How soon a model that was copied by hand shows up by itself; asked for by name, it is found at once."""
@@ -143,3 +148,13 @@ class Downloader(ThreadActor[DownloaderMessage]):
 def model_name(folder: Path) -> ModelId:
     """What a model that was named by its folder's path is called: the folder's own name."""
     return ModelId(folder.resolve().name)
+
+
+async def find_folder(directory: Directory, model: ModelId) -> str | None:
+    """Where a model's files lie on this node now; None: there is no whole copy."""
+    try:
+        downloader = directory.get(names.DOWNLOADER)
+        found = await downloader.request(FindModel(model), timeout=STORE_TIMEOUT_S)
+    except (NobodyThere, TimeoutError):
+        return None
+    return str(found.folder) if isinstance(found, StoredModel) and not found.problem else None

@@ -6,7 +6,8 @@ import time
 from actors import names
 from actors.actor import LoopActor
 from actors.desk import Desk, engine_lost
-from actors.directory import Directory, NobodyThere
+from actors.directory import Directory
+from actors.downloader import find_folder
 from actors.engine_link import EngineLink
 from actors.epoch import Epoch
 from actors.instance_state import IDLE, InstanceState
@@ -17,7 +18,6 @@ from actors.messages import (
     Drain,
     EngineLost,
     EngineSaid,
-    FindModel,
     Launch,
     RankTold,
     RunnerMessage,
@@ -43,7 +43,6 @@ from bus.messages.engine import (
 )
 from bus.messages.generation import Refusal, RefusalCode
 from bus.messages.placement import Instance
-from models.store import StoredModel
 
 logger = logging.getLogger(__name__)
 
@@ -52,9 +51,6 @@ CHECK_S = 0.5
 
 STEADY_S = 60.0
 """An engine that was ready for so long counts as well: earlier failures are forgotten."""
-
-STORE_TIMEOUT_S = 20.0
-"""Looking through the models directories may take a slow disk so long."""
 
 _UNWATCHED = frozenset({Phase.WAITING, Phase.STOPPED, Phase.FAILED})
 """Phases in which no engine runs, or one whose end has a deadline of its own."""
@@ -198,7 +194,7 @@ class Runner(LoopActor[RunnerMessage]):
 
     async def _load(self) -> None:
         assert self._link is not None
-        folder = await self._find_folder()
+        folder = await find_folder(self._directory, self._instance.model)
         if folder is None:
             reason = f"there is no whole copy of {self._instance.model} here: copy its folder to this machine"
             await self._fail(reason, permanent=True)
@@ -212,14 +208,6 @@ class Runner(LoopActor[RunnerMessage]):
                 part=self._epoch.part(),
             )
         )
-
-    async def _find_folder(self) -> str | None:
-        try:
-            downloader = self._directory.get(names.DOWNLOADER)
-            found = await downloader.request(FindModel(self._instance.model), timeout=STORE_TIMEOUT_S)
-        except (NobodyThere, TimeoutError):
-            return None
-        return str(found.folder) if isinstance(found, StoredModel) and not found.problem else None
 
     async def _lost(self, code: int | None) -> None:
         """The engine is gone. Start it again, unless it said that its fault is permanent."""

@@ -44,6 +44,7 @@ class Office:
     highest: Term = _NONE
     """The highest term that was ever seen, here or in an earlier life."""
     _opened: bool = False
+    _met_another: bool = False
     _members: Mapping[NodeId, float] = field(default_factory=dict)
     _coordinators: Mapping[NodeId, CoordinatorFact] = field(default_factory=dict)
     _first_since: float | None = None
@@ -65,6 +66,7 @@ class Office:
         """Take in who lives, this node too, and since when; who of them says that it is coordinator; and the
         highest term that any declaration bears."""
         self._members = dict(members)
+        self._met_another |= len(members) > 1
         self._coordinators = {
             node: fact for node, fact in coordinators.items() if node in members and node != self.me
         }
@@ -77,19 +79,25 @@ class Office:
             self._step_down(now)
         self._asked_at = now
         self._consider(now)
-        if self._term is None and self._first_since is not None and now >= self._first_since + self.settle_s:
+        if self._term is None and self._first_since is not None and now >= self._settled_at:
             self._term = self.highest = Term(self.highest.number + 1, self.me)
         return self._standing(now)
 
     def _standing(self, now: float) -> Standing:
         if self._term is not None:
             return Standing(self.me, self._term, True, now + self.settle_s)
-        next_look = None if self._first_since is None else self._first_since + self.settle_s
+        next_look = None if self._first_since is None else self._settled_at
         heads = [node for node in self._coordinators if node != self.me]
         if not heads:
             return Standing(None, self.highest, False, next_look)
         head = min(heads, key=self._seniority)
         return Standing(head, self._coordinators[head].term, False, next_look)
+
+    @property
+    def _settled_at(self) -> float:
+        """When this node may act if nothing else is seen; who never met another has nobody to differ with."""
+        assert self._first_since is not None
+        return self._first_since + (self.settle_s if self._met_another else 0.0)
 
     def _consider(self, now: float) -> None:
         """Begin to wait for the office where it is this node's turn, give it up where it is not."""

@@ -39,9 +39,15 @@ def test_a_node_alone_takes_office_once_discovery_has_had_its_time() -> None:
     alone.saw({A: 1.0}, NOBODY, 0.0)
     assert alone.tick(10.0) == Standing(None, Term(), False, None)
     alone.open(10.0)
-    assert not alone.tick(10.0 + SETTLE_S / 2).acting
-    standing = alone.tick(10.0 + SETTLE_S)
+    standing = alone.tick(10.0)
     assert (standing.coordinator, standing.term, standing.acting) == (A, Term(1, A), True)
+
+
+def test_a_node_that_has_met_others_waits_until_what_they_see_has_settled() -> None:
+    left_alone = office(A, {A: 1.0, B: 2.0})
+    left_alone.saw({A: 1.0}, NOBODY, 10.0)
+    assert not left_alone.tick(SETTLE_S / 2).acting
+    assert left_alone.tick(SETTLE_S).acting
 
 
 def test_a_term_is_higher_than_any_that_was_seen_in_an_earlier_life() -> None:
@@ -98,9 +104,9 @@ def test_a_coordinator_goes_on_beside_a_junior_one_of_a_lower_term() -> None:
 
 
 def test_a_declaration_of_a_higher_term_makes_a_coordinator_take_a_new_one() -> None:
-    senior = office(A, {A: 1.0})
+    senior = office(A, {A: 1.0, B: 2.0})
     assert settled(senior, 0.0).acting
-    senior.saw({A: 1.0}, NOBODY, 1.0, highest=Term(4, B))
+    senior.saw({A: 1.0, B: 2.0}, NOBODY, 1.0, highest=Term(4, B))
     assert not senior.tick(1.0).acting
     assert senior.tick(1.0 + SETTLE_S).term == Term(5, A)
 
