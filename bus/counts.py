@@ -42,7 +42,7 @@ class Count(StrEnum):
     SNAPSHOTS = "snapshots"
     """Such questions answered with all facts."""
     REFUSED_JOINS = "refused_joins"
-    """Connections of who has not the cluster's key: they were heard no further."""
+    """Connections of who did not show the cluster's key: they were heard no further."""
     REFUSED_GREETINGS = "refused_greetings"
     """Nodes with the key that this one can't work with: another protocol, or an id that is taken."""
     EARLY = "early"

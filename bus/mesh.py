@@ -93,6 +93,7 @@ class Mesh:
         self._listeners: list[tuple[Joined, Left]] = []
         self._answer: Callable[[NodeId, Body], Answer] | None = None
         self._receive: Callable[[NodeId, Body], None] | None = None
+        self._gossip_wait_s = limits.gossip_s
         self._news = asyncio.Event()
         self._fresh_at = self._checked_at = self._gossiped_at = time.monotonic()
         self._checking: asyncio.TimerHandle | None = None
@@ -188,6 +189,8 @@ class Mesh:
         if member is None or self._sessions.get(member.id) is not session or session.ended.done():
             return
         self.members[member.id] = member
+        # Others may be joining too: ask soon, and then less and less often.
+        self._gossip_wait_s = self._limits.silence_s / CHECKS
         self._published[member.id] = self._outlet.meter.read()
         logger.info("Node %s (%s) joined, at %s", member.name, member.id, member.address)
         self._news.set()
@@ -232,8 +235,9 @@ class Mesh:
 
     def _gossip(self, now: float) -> None:
         """Ask one member whom it knows: what went unsaid while nodes joined is so made good."""
-        if self.members and now - self._gossiped_at > self._limits.gossip_s:
+        if self.members and now - self._gossiped_at > self._gossip_wait_s:
             self._gossiped_at = now
+            self._gossip_wait_s = min(2 * self._gossip_wait_s, self._limits.gossip_s)
             self._sessions[random.choice(tuple(self.members))].greet_again()
 
     # -- who calls this node ---------------------------------------------------------------------

@@ -9,11 +9,9 @@ from typing import Final
 
 import zmq
 
-from bus.counts import Counts
+from bus.counts import Count, Counts
 from bus.port import Frames, Port
 
-_FAILED: Final = (zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL, zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL)
-"""Who speaks without a key may hang up before we do: then there is no detail."""
 ALL_EVENTS: Final = (
     zmq.EVENT_ACCEPTED
     | zmq.EVENT_DISCONNECTED
@@ -75,7 +73,10 @@ class Doorman:
         """An event of the socket, in the order in which they happen."""
         if event == zmq.EVENT_ACCEPTED:
             self._callers[value] = _caller(value)
-        elif event in _FAILED:
+        elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+            # It hung up first, as who has no key may do, and who is killed: no reason to tell anybody.
+            self._counts.add(Count.REFUSED_JOINS)
+        elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
             # Who it was is told by the next event: both come from one call in ZeroMQ's thread.
             self._failing = True
         elif event == zmq.EVENT_DISCONNECTED:
