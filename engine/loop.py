@@ -118,13 +118,17 @@ class StepLoop:
             return False
         for lane in sorted(self._lanes, key=lambda lane: len(lane.batch)):
             self._begin_steps(lane)
-        for lane in self._lanes:
-            lane.batch.tidy()
+        self._tidy()
         if self._under_way:
             self._finish_steps()
+            self._tidy()
         if not self._busy:
             self._rest()
         return True
+
+    def _tidy(self) -> None:
+        for lane in self._lanes:
+            lane.batch.tidy()
 
     @property
     def _running(self) -> int:

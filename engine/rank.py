@@ -62,8 +62,8 @@ class Rank:
         return sum(len(lane) for lane in self._lanes)
 
     def apply(self, plan: Plan, header: bytes, hidden: mx.array | None, more: Receive) -> None:
-        """Carry out a plan. `header` is the plan as it came, `hidden` what hidden states came with it, and `more`
-        gets those of its slice, if it decodes as well."""
+        """Carry out a plan. `header` is the plan as it came, `hidden` the hidden states that came with it.
+        If it decodes as well as slices, `more` gets those of its slice."""
         for hop in self._way.beside:
             hop.send(Parcel(header))
         lane = self._lanes[plan.lane]

@@ -9,16 +9,13 @@ ours of the same kind.
 """
 
 from collections.abc import Callable, Sequence
-from typing import cast
 
 import mlx.core as mx
 from mlx.nn.layers.base import Module
 
 from engine.border import Network, forget_weights, weights_of
 from engine.caches import Cache, fresh_like, kind_of
-
-Forward = Callable[..., mx.array]
-"""A layer's: hidden states [batch, tokens, width] and whatever its model gives it besides."""
+from engine.layers import dress, forward_of
 
 
 class Stage:
@@ -46,7 +43,7 @@ class Stage:
 
     def _dress(self, index: int, layer: Module) -> None:
         """Change what this one layer does when it is called; its other attributes stay."""
-        forward = cast(Forward, type(layer).__call__)
+        forward = forward_of(layer)
 
         def call(own: Module, hidden: mx.array, *rest: object, **named: object) -> mx.array:
             if index == self._own.start and self._received is not None:
@@ -57,7 +54,7 @@ class Stage:
                 self._caught = hidden
             return hidden
 
-        layer.__class__ = cast("type[Module]", type(type(layer).__name__, (type(layer),), {"__call__": call}))
+        dress(layer, call)
         if index not in self._own:
             forget_weights(layer)
 

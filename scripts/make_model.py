@@ -106,6 +106,21 @@ def _gemma3(size: Size) -> Config:
     }
 
 
+def _qwen3_next(size: Size) -> Config:
+    return {
+        **_qwen3_moe(size),
+        "mlp_only_layers": [],
+        "shared_expert_intermediate_size": size.feed_forward // 2,
+        "linear_num_value_heads": size.heads,
+        "linear_num_key_heads": size.kv_heads,
+        "linear_key_head_dim": size.head_dim,
+        "linear_value_head_dim": size.head_dim,
+        "linear_conv_kernel_dim": 4,
+        "partial_rotary_factor": 0.5,
+        "full_attention_interval": 2,
+    }
+
+
 def _alternating(layers: int) -> list[str]:
     return ["full_attention" if layer % 2 else "sliding_attention" for layer in range(layers)]
 
@@ -119,6 +134,7 @@ ARCHITECTURES: dict[str, tuple[str, Callable[[Size], Config]]] = {
     "qwen2": ("qwen2", _plain),
     "qwen3": ("qwen3", _plain),
     "qwen3_moe": ("qwen3_moe", _qwen3_moe),
+    "qwen3_next": ("qwen3_next", _qwen3_next),
     "deepseek_v3": ("deepseek_v3", _deepseek_v3),
     "gpt_oss": ("gpt_oss", _gpt_oss),
     "gemma3": ("gemma3_text", _gemma3),

@@ -123,6 +123,7 @@ class EngineUnderTest:
         stopping: Stopping | None = None,
         logprobs: int | None = None,
         echo: bool = False,
+        resume: tuple[int, ...] = (),
     ) -> SequenceId:
         sequence = SequenceId(f"sequence-{next(self._numbers)}")
         submit = Submit(
@@ -132,6 +133,7 @@ class EngineUnderTest:
             stopping or Stopping(),
             logprobs=logprobs,
             echo=echo,
+            resume=resume,
         )
         await self.peer.command(submit, PATIENCE_S)
         return sequence

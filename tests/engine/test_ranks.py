@@ -1,0 +1,243 @@
+"""However a model is divided between processes, its tokens are those of one process."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bus.keys import Keys
+from bus.messages.base import SequenceId
+from bus.messages.engine import Beat, Load, Part, Phase
+from bus.messages.generation import FinishReason, Sampling, Stopping, TokenPrompt
+from engine.batch import Batch
+from engine.generator import Generator
+from engine.loader import load
+from engine.steps import Entry
+from scripts.make_model import make_model
+from tests.engine.process import EngineUnderTest, engine_process
+from tests.engine.ranks import ranks
+
+Stages = tuple[tuple[int, int], ...]
+
+LAYERS = 4
+ONE: Stages = ((0, 4),)
+TWO: Stages = ((0, 2), (2, 4))
+THREE: Stages = ((0, 1), (1, 3), (3, 4))
+DIVISIONS: dict[str, tuple[Stages, int]] = {
+    "pipeline-2": (TWO, 1),
+    "pipeline-3": (THREE, 1),
+    "tensor-2": (ONE, 2),
+    "hybrid-2x2": (TWO, 2),
+}
+ARCHITECTURES = ("llama", "qwen2", "qwen3", "qwen3_moe", "deepseek_v3", "gpt_oss", "gemma3", "qwen3_next")
+WITHOUT_SHARD = ("gemma3", "qwen3_next")
+BY_DEFAULT = {
+    ("llama", "pipeline-2"),
+    ("qwen2", "tensor-2"),
+    ("qwen3", "pipeline-3"),
+    ("qwen3_moe", "tensor-2"),
+    ("deepseek_v3", "hybrid-2x2"),
+    ("gpt_oss", "hybrid-2x2"),
+    ("gpt_oss", "pipeline-3"),
+    ("gemma3", "pipeline-3"),
+    ("qwen3_next", "pipeline-2"),
+}
+"""What every run of the tests covers; `pytest tests/engine --all-architectures` covers all."""
+
+
+@pytest.fixture(scope="session")
+def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Models with enough layers for three stages."""
+    root = tmp_path_factory.mktemp("divided")
+
+    def folder(architecture: str) -> Path:
+        path = root / architecture
+        return path if path.exists() else make_model(architecture, path, layers=LAYERS)
+
+    return folder
+
+
+@dataclass(frozen=True)
+class Request:
+    prompt: tuple[int, ...]
+    tokens: int
+    after: int
+    """How many tokens of others are seen before it is sent."""
+    cancel_at: int | None
+    """How many of its own are seen before it is cancelled."""
+
+
+def some_requests(seed: int, count: int = 14) -> list[Request]:
+    draw = random.Random(seed)
+    requests = []
+    for number in range(count):
+        prompt = tuple(draw.randrange(20, 500) for _ in range(draw.choice((1, 2, 9, 33, 70, 150))))
+        cancel_at = draw.randrange(10) if draw.random() < 0.3 else None
+        requests.append(Request(prompt, draw.randrange(6, 30), draw.randrange(1 + 8 * number), cancel_at))
+    return sorted(requests, key=lambda request: request.after)
+
+
+def alone(folder: Path, requests: list[Request]) -> list[list[int]]:
+    """The tokens of one process that has the whole model."""
+    batch = Batch(Generator(load(folder, None, lambda doing, progress: None).network, 64))
+    uids = [batch.insert(Entry(list(request.prompt))) for request in requests]
+    made: dict[int, list[int]] = {uid: [] for uid in uids}
+    most = max(request.tokens for request in requests)
+    while any(len(tokens) < most for tokens in made.values()):
+        for chosen in batch.step(2048).chosen:
+            made[chosen.uid].append(chosen.token)
+    return [made[uid][: request.tokens] for uid, request in zip(uids, requests, strict=True)]
+
+
+def tokens_of(engine: EngineUnderTest, sequence: SequenceId) -> list[int]:
+    return [token for delta in engine.answer(sequence).deltas for token in delta.ids]
+
+
+async def serve(engine: EngineUnderTest, requests: list[Request]) -> list[list[int]]:
+    """Send, cancel and wait as they say; returns each one's tokens."""
+    sequences: list[SequenceId] = []
+    live: set[SequenceId] = set()
+
+    async def see_through(sequence: SequenceId, cancel_at: int | None) -> None:
+        if cancel_at is None:
+            await engine.finished(sequence)
+        else:
+            await engine.until(
+                lambda: len(tokens_of(engine, sequence)) >= cancel_at or engine.answer(sequence).over
+            )
+            await engine.cancel(sequence)
+        live.discard(sequence)
+
+    def enough(after: int) -> bool:
+        return not live or sum(len(tokens_of(engine, sequence)) for sequence in sequences) >= after
+
+    async with asyncio.TaskGroup() as group:
+        for request in requests:
+            await engine.until(partial(enough, request.after))
+            stopping = Stopping(max_tokens=request.tokens, ignore_eos=True)
+            sequence = await engine.submit(TokenPrompt(request.prompt), stopping=stopping)
+            sequences.append(sequence)
+            live.add(sequence)
+            group.create_task(see_through(sequence, request.cancel_at))
+    await at_rest(engine)
+    return [tokens_of(engine, sequence) for sequence in sequences]
+
+
+def rests(beat: Beat) -> bool:
+    return beat.running + beat.prefilling + beat.waiting + beat.kv_bytes == 0 and not beat.waiting_for
+
+
+async def at_rest(engine: EngineUnderTest) -> None:
+    await engine.beat(rests)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "division" in metafunc.fixturenames:
+        everything = metafunc.config.getoption("--all-architectures", default=False)
+        pairs = [
+            (architecture, division)
+            for architecture in ARCHITECTURES
+            for division, (_, tensor) in DIVISIONS.items()
+            if tensor == 1 or architecture not in WITHOUT_SHARD
+            if everything or (architecture, division) in BY_DEFAULT
+        ]
+        metafunc.parametrize(("architecture", "division"), pairs)
+
+
+async def test_ranks_together_make_the_tokens_of_one_process(
+    folder_of: Callable[[str], Path], architecture: str, division: str
+) -> None:
+    folder = folder_of(architecture)
+    requests = some_requests(seed=len(architecture) + len(division))
+    expected = alone(folder, requests)
+    layers, tensor = DIVISIONS[division]
+    async with ranks(layers, tensor) as crew:
+        await crew.load(folder)
+        made = await serve(crew.first, requests)
+        for request, tokens, wanted in zip(requests, made, expected, strict=True):
+            assert tokens == (wanted if request.cancel_at is None else wanted[: len(tokens)])
+        # Whatever was cancelled is gone everywhere.
+        await asyncio.gather(*(at_rest(engine) for engine in crew.engines))
+        assert await crew.shut_down() == [0] * len(crew.engines)
+
+
+async def test_ranks_sample_as_one_process_does(folder_of: Callable[[str], Path]) -> None:
+    """Seeds, penalties, logprobs, and an answer that is taken up in its middle."""
+    sampling = Sampling(temperature=0.8, top_p=0.9, seed=7, repetition_penalty=1.2, presence_penalty=0.3)
+    stopping = Stopping(max_tokens=20, ignore_eos=True)
+    prompt = TokenPrompt(tuple(range(30, 60)))
+    async with engine_process() as one, ranks(TWO) as crew:
+        await asyncio.gather(one.load(folder_of("llama")), crew.load(folder_of("llama")))
+        expected, made = [
+            await engine.ask(prompt, sampling, stopping, logprobs=3) for engine in (one, crew.first)
+        ]
+        assert [each.token for each in made.logprobs] == [each.token for each in expected.logprobs]
+        for mine, theirs in zip(made.logprobs, expected.logprobs, strict=True):
+            assert [rival.token for rival in mine.top] == [rival.token for rival in theirs.top]
+            assert mine.logprob == pytest.approx(theirs.logprob, abs=1e-4)
+        assert made.finish is not None
+        assert made.finish.reason is FinishReason.LENGTH
+        ids = tuple(each.token for each in expected.logprobs)
+        sequence = await crew.first.submit(prompt, sampling, stopping, resume=ids[:9])
+        await crew.first.finished(sequence)
+        assert tuple(tokens_of(crew.first, sequence)) == ids[9:]
+
+
+async def test_ranks_that_know_the_clusters_key_speak_only_with_each_other(
+    folder_of: Callable[[str], Path],
+) -> None:
+    async with ranks(TWO, keys=Keys.of("a secret of this test")) as crew:
+        await crew.load(folder_of("llama"))
+        stopping = Stopping(max_tokens=5, ignore_eos=True)
+        answer = await crew.first.ask(TokenPrompt((30, 31, 32)), stopping=stopping)
+        assert answer.tokens == 5
+
+
+async def test_a_rank_that_waits_says_for_whom(folder_of: Callable[[str], Path]) -> None:
+    async with ranks(TWO) as crew:
+        await crew.load(folder_of("llama"))
+        first, last = crew.engines
+        last.process.kill()
+        await last.exit_code()
+        await first.submit(TokenPrompt((30, 31, 32)))
+        await first.beat(lambda beat: beat.waiting_for == "rank 1")
+        assert await first.shut_down() == 0
+
+
+async def test_ranks_end_at_once_while_they_wait_for_each_other(folder_of: Callable[[str], Path]) -> None:
+    async with engine_process() as engine:
+        await engine.until(lambda: engine.said)
+        await engine.peer.command(Load(str(folder_of("llama")), part=Part(0, TWO)), 5.0)
+        await engine.until(lambda: any(each.phase is Phase.WAITING for each in engine.phases))
+        assert await engine.shut_down() == 0
+
+
+async def test_ranks_that_hold_nothing_use_no_processor(folder_of: Callable[[str], Path]) -> None:
+    async with ranks(TWO) as crew:
+        await crew.load(folder_of("llama"))
+        for engine in crew.engines:
+            await at_rest(engine)
+            before = processor_s(engine)
+            await engine.beat(rests)
+            await engine.beat(rests)
+            assert processor_s(engine) - before < 0.1
+
+
+def processor_s(engine: EngineUnderTest) -> float:
+    times = psutil.Process(engine.process.pid).cpu_times()
+    return float(times.user + times.system)
+
+
+async def test_a_model_that_mlx_lm_cannot_divide_is_refused_with_a_reason(
+    folder_of: Callable[[str], Path],
+) -> None:
+    async with ranks(ONE, 2) as crew:
+        with pytest.raises(AssertionError, match="can't divide the layers of gemma3_text"):
+            await crew.load(folder_of("gemma3"))
