@@ -43,6 +43,10 @@ class Desk:
         """The Requests that have something waiting for the engine."""
         return self._roster.waiting_owners()
 
+    def sequences(self) -> tuple[SequenceId, ...]:
+        """All that is not finished."""
+        return self._roster.sequences()
+
     def owners(self) -> set[Ref[RequestMessage]]:
         """All Requests that have something here."""
         return self._roster.all_owners()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from typing import TypeAlias
 
 from actors import names
 from actors.actor import LoopActor
@@ -15,26 +16,32 @@ from actors.messages import (
     InstanceChanged,
     NodeLeft,
     RelayMessage,
+    Tick,
     Undispatched,
 )
+from actors.relays import Relays
 from bus.cluster import Member
 from bus.errors import BusError, Refused
 from bus.mesh import Mesh
 from bus.messages.base import SequenceId
 from bus.messages.engine import PhaseChange, Step
 from bus.messages.generation import RefusalCode
-from bus.messages.peers import Abandoned, Dispatched, Relayed
+from bus.messages.peers import Abandoned, Audit, Audited, Dispatched, Relayed
 from bus.messages.placement import Instance
 
 COMMAND_TIMEOUT_S = 10.0
 """Another node answers as soon as its event loop has read the command."""
 
-DoorsOwn = DoorMessage | RelayMessage | Terminated | NodeLeft | Undispatched
+AUDIT_S = 2.0
+"""How often it is asked whether anything was lost on the way, while somebody waits."""
+
+DoorsOwn: TypeAlias = DoorMessage | RelayMessage | Audited | Terminated | NodeLeft | Undispatched | Tick
 
 
 class Door(LoopActor[DoorsOwn]):
     """Looks to a Request like the Runner itself. It watches the Requests that it let through: one that ends
-    has its sequences abandoned over there. When the other node is gone, they are told so."""
+    has its sequences abandoned over there. When the other node is gone, or something of what it said was
+    lost, they are told so, and go on from the tokens that they have."""
 
     mailbox_bound = 100_000
 
@@ -43,6 +50,7 @@ class Door(LoopActor[DoorsOwn]):
         self._instance, self._mesh, self._directory = instance, mesh, directory
         self._node = instance.nodes[0]
         self._desk = Desk(bound)
+        self._relays = Relays()
         self._tasks: set[asyncio.Task[None]] = set()
         self._unlisten: Callable[[], None] | None = None
 
@@ -51,6 +59,7 @@ class Door(LoopActor[DoorsOwn]):
         me = self.actor_ref
         self._directory.register(names.relay(self._instance.id, self._instance.epoch), me)
         self._unlisten = self._mesh.on_change(_joined, self._left)
+        self.tell_later(AUDIT_S, Tick())
 
     def _left(self, member: Member, why: str) -> None:
         self.actor_ref.post(NodeLeft(member.id, why))
@@ -64,8 +73,23 @@ class Door(LoopActor[DoorsOwn]):
                 self._abandon(self._desk.abandon(sequences))
             case Terminated(ref=request):
                 self._abandon(self._desk.forget(request))
+            case Tick():
+                self.tell_later(AUDIT_S, Tick())
+                if len(self._desk):
+                    self._go(self._audit())
+            case _:
+                self._hear(message)
+
+    def _hear(self, message: Relayed | Audited | Undispatched | NodeLeft) -> None:
+        match message:
             case Relayed():
-                self._deliver(message)
+                if self._relays.follows(message):
+                    self._deliver(message)
+                else:
+                    self._lose("some of its tokens were lost on the way")
+            case Audited():
+                if not self._relays.agrees(message):
+                    self._lose("its answers were cut off")
             case Undispatched(sequences=sequences, refusal=refusal):
                 self._desk.refuse(sequences, refusal)
             case NodeLeft(node=node, why=why):
@@ -95,6 +119,12 @@ class Door(LoopActor[DoorsOwn]):
         if sequences:
             self._go(self._command(Abandoned(self._instance.id, self._instance.epoch, sequences), ()))
 
+    def _lose(self, why: str) -> None:
+        """What is on its way has a hole: nothing of it is wanted any more."""
+        sequences = self._desk.sequences()
+        self._desk.refuse_all(engine_lost(why))
+        self._abandon(sequences)
+
     def _deliver(self, relayed: Relayed) -> None:
         if relayed.changed is not None:
             self._show(relayed.changed)
@@ -113,6 +143,16 @@ class Door(LoopActor[DoorsOwn]):
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _audit(self) -> None:
+        try:
+            answer = await self._mesh.command(
+                self._node, Audit(self._instance.id, self._instance.epoch), COMMAND_TIMEOUT_S
+            )
+        except BusError:
+            return  # a node that is gone is noticed anyway, and one that is busy is asked again
+        if isinstance(answer, Audited):
+            self.actor_ref.post(answer)
 
     async def _command(self, body: Dispatched | Abandoned, sequences: tuple[SequenceId, ...]) -> None:
         try:

@@ -1,22 +1,23 @@
 """The Envoy actor: stands for the requests of another node before a Runner of this one."""
 
 import logging
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from actors.actor import LoopActor
 from actors.lifecycle import Terminated
-from actors.messages import Flush, InstanceChanged, RequestMessage
+from actors.messages import CountRelays, Flush, InstanceChanged, RequestMessage
 from bus.errors import BusError
 from bus.messages.base import InstanceId
 from bus.messages.engine import Accepted, PhaseChange, Prefilled, Refused
 from bus.messages.generation import Delta
-from bus.messages.peers import Relayed
+from bus.messages.peers import Audited, Relayed
 
 logger = logging.getLogger(__name__)
 
-EnvoyMessage: TypeAlias = RequestMessage | Flush
+EnvoyMessage: TypeAlias = RequestMessage | Flush | CountRelays
 
 
 @dataclass(slots=True)
@@ -41,13 +42,16 @@ class Envoy(LoopActor[EnvoyMessage]):
         super().__init__()
         self._instance, self._epoch, self._notify = instance, epoch, notify
         self._said: _Said | None = None
+        self._name = secrets.token_hex(8)
+        self._number = 0
 
-    def on_receive(self, message: EnvoyMessage) -> None:
+    def on_receive(self, message: EnvoyMessage) -> Audited | None:
         """Collect, and pass on once all that was said at the same time is here."""
         match message:
+            case CountRelays():
+                return Audited(self._name, self._number)
             case Flush():
                 self._flush()
-                return
             case Delta():
                 self._pending().deltas.append(message)
             case Prefilled():
@@ -62,6 +66,7 @@ class Envoy(LoopActor[EnvoyMessage]):
                 self.stop()
             case _:
                 raise TypeError(f"an Envoy has no use for {type(message).__name__}")
+        return None
 
     def _pending(self) -> _Said:
         if self._said is None:
@@ -74,6 +79,7 @@ class Envoy(LoopActor[EnvoyMessage]):
         said, self._said = self._said, None
         if said is None:
             return
+        self._number += 1
         relayed = Relayed(
             instance=self._instance,
             epoch=self._epoch,
@@ -82,6 +88,8 @@ class Envoy(LoopActor[EnvoyMessage]):
             prefilled=tuple(said.prefilled),
             deltas=tuple(said.deltas),
             refused=tuple(said.refused),
+            envoy=self._name,
+            number=self._number,
         )
         try:
             sent = self._notify(relayed)
@@ -89,5 +97,5 @@ class Envoy(LoopActor[EnvoyMessage]):
             logger.warning("what a step brought could not be sent: %s", error)
             sent = False
         if not sent:
-            # Tokens with a hole are worse than none: the other node hears of its loss and asks again.
+            # Tokens with a hole are worse than none: the other node finds this one gone, and asks again.
             self.actor_ref.kill("its node does not take its tokens")

@@ -5,20 +5,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import pykka
+
 from actors import names
 from actors.actor import LoopActor
 from actors.desk import engine_lost
 from actors.directory import Directory, NobodyThere
 from actors.envoy import Envoy, EnvoyMessage
 from actors.lifecycle import Terminated
-from actors.messages import Abandon, Dispatch, Elsewhere, ExchangeMessage, NodeLeft, PeerAsked
+from actors.messages import Abandon, CountRelays, Dispatch, Elsewhere, ExchangeMessage, NodeLeft, PeerAsked
 from actors.reference import Ref
 from bus.cluster import Member
 from bus.mesh import Mesh
 from bus.messages.base import InstanceId, NodeId
 from bus.messages.envelope import Body
 from bus.messages.generation import Refusal, RefusalCode
-from bus.messages.peers import Abandoned, Dispatched, Relayed
+from bus.messages.peers import Abandoned, Audit, Audited, Dispatched, Relayed
 from bus.messages.placement import Create, Created, Withdraw
 
 logger = logging.getLogger(__name__)
@@ -111,8 +113,19 @@ class Exchange(LoopActor[ExchangeMessage]):
                 return await self.actor_ref.request(PeerAsked(node, body), (Refusal, type(None)))
             case Create() | Withdraw():
                 return await self._ask_placement(body)
+            case Audit(instance=instance, epoch=epoch):
+                return await self._audit(_Errand(node, instance, epoch))
             case _:
                 return Refusal(RefusalCode.INVALID, f"a node takes no {type(body).__name__} from another")
+
+    async def _audit(self, errand: _Errand) -> Audited:
+        envoy = self._envoys.get(errand)
+        if envoy is None:
+            return Audited()
+        try:
+            return await envoy.request(CountRelays(), Audited)
+        except (pykka.ActorDeadError, TimeoutError):
+            return Audited()
 
     async def _ask_placement(self, body: Create | Withdraw) -> Created | Refusal | None:
         try:

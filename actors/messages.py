@@ -200,6 +200,11 @@ class Undispatched:
 
 
 @dataclass(frozen=True, slots=True)
+class CountRelays:
+    """Answered by Audited: how often this Envoy has spoken."""
+
+
+@dataclass(frozen=True, slots=True)
 class PeerAsked:
     """Another node's command; answered with a Refusal, or with None where it is done."""
 

@@ -43,6 +43,10 @@ class Roster:
         """The Requests that have something waiting for the engine."""
         return {self._owners[sequence] for sequence in self._queued}
 
+    def sequences(self) -> tuple[SequenceId, ...]:
+        """All of them."""
+        return tuple(self._owners)
+
     def all_owners(self) -> set[Ref[RequestMessage]]:
         """The Requests that have anything here."""
         return set(self._owners.values())

@@ -33,8 +33,8 @@ class Part(Value, frozen=True):
 
     Rank r is tensor rank r % tensor of stage r // tensor. Each rank listens on one socket. Rank 0 plans each
     step; the plan reaches its own stage's other ranks from rank 0, and every rank of a later stage, with the
-    hidden states, from the rank of the same place in the stage before. Tensor rank 0 of the last stage samples
-    and tells rank 0.
+    hidden states, from the rank of the same place in the stage before. Tensor rank 0 of the last stage
+    samples and tells rank 0.
     """
 
     rank: int
@@ -75,7 +75,7 @@ class Connect(Message, frozen=True):
     hops: tuple[str, ...]
     """Endpoints in rank order."""
     rings: tuple[str, ...]
-    """HOST:PORT of each rank's place in its stage's tensor group, in rank order; empty without such groups."""
+    """HOST:PORT of each rank's place in its stage's tensor group, in rank order; empty without groups."""
 
 
 class Submit(Message, frozen=True):

@@ -182,8 +182,8 @@ class RankFact(Message, frozen=True):
 class DeclaredFact(Message, frozen=True):
     """What a coordinator has declared of an instance, as a node knows it; key `declared/<node>/<instance>`.
 
-    The acting coordinator tells all that is declared; another node, what the coordinator does not know yet. Of
-    two declarations the one with the higher (epoch, term) counts, wherever it comes from.
+    The acting coordinator tells all that is declared; another node, what the coordinator does not know yet.
+    Of two declarations the one with the higher (epoch, term) counts, wherever it comes from.
     """
 
     instance: Instance
@@ -200,7 +200,7 @@ class DeclaredFact(Message, frozen=True):
 
 
 class WishFact(Message, frozen=True):
-    """What a node was started to serve; key `wish/<node>`. The coordinator places each model that is not yet."""
+    """What a node was started to serve; key `wish/<node>`. The coordinator places what is not placed yet."""
 
     node: NodeId
     since: float

@@ -55,6 +55,24 @@ class Relayed(Message, frozen=True):
     prefilled: tuple[Prefilled, ...] = ()
     deltas: tuple[Delta, ...] = ()
     refused: tuple[Refused, ...] = ()
+    envoy: str = ""
+    """Who says it: a new one knows nothing of what was dispatched to the one before."""
+    number: int = 0
+    """Counts what that envoy has said, from 1: a hole means that something was lost on the way."""
 
 
-BetweenNodes: TypeAlias = Greeting | Dispatched | Abandoned | Relayed
+class Audit(Message, frozen=True):
+    """How far have you come with what I dispatched? A command, answered by Audited."""
+
+    instance: InstanceId
+    epoch: int
+
+
+class Audited(Message, frozen=True):
+    """Who speaks for the asking node's sequences, and how often it has spoken; nobody: they are not known."""
+
+    envoy: str = ""
+    number: int = 0
+
+
+BetweenNodes: TypeAlias = Greeting | Dispatched | Abandoned | Relayed | Audit | Audited

@@ -1,4 +1,4 @@
-"""The conversation about which model runs where: wishes, choices, declared instances, and who serves a model."""
+"""The conversation about which model runs where: wishes, choices, declared instances, and who serves."""
 
 from enum import StrEnum
 from typing import TypeAlias

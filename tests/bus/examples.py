@@ -57,7 +57,7 @@ from bus.messages.generation import (
     ToolCall,
     TopLogprob,
 )
-from bus.messages.peers import Abandoned, Dispatched, Greeting, Relayed
+from bus.messages.peers import Abandoned, Audit, Audited, Dispatched, Greeting, Relayed
 from bus.messages.placement import (
     Create,
     Created,
@@ -225,7 +225,11 @@ EXAMPLES: tuple[Message, ...] = (
         prefilled=(Prefilled(SequenceId("s-2"), 512, 4000),),
         deltas=(DELTA,),
         refused=(Refused(SequenceId("s-1"), REFUSAL),),
+        envoy="e-1",
+        number=7,
     ),
+    Audit(InstanceId("i-1"), 2),
+    Audited("e-1", 7),
     RANK,
     DECLARED,
     WishFact(NodeId("n-1"), 1e9, (WISH,)),

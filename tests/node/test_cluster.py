@@ -1,10 +1,16 @@
 """Several nodes are one cluster: a model over all of them, any node's API, and no loss is a request's."""
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from bus.messages.base import ModelId
+import pytest
+
+from bus.messages.base import ModelId, NodeId
+from bus.messages.envelope import Body
 from bus.messages.generation import Refusal
+from bus.messages.peers import Relayed
 from bus.messages.placement import Sharding, Wish
 from bus.messages.request import Completed
 from tests.node.clusters import cluster, node_id, place, served
@@ -53,3 +59,42 @@ async def test_withdrawn_means_gone_everywhere(tmp_path: Path, models_dir: Path)
         refused = await nodes[1].gateway.withdraw(instance.id)
         assert isinstance(refused, Refusal)
         assert node_id(nodes[0]) in instance.nodes
+
+
+async def test_words_that_are_lost_between_two_nodes_cost_a_pause_and_no_token(
+    tmp_path: Path, models_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with cluster(2, tmp_path, models_dir, "--no-model") as nodes:
+        instance = await place(nodes[0], Wish(model=ModelId(TINY), nodes=(node_id(nodes[0]),)))
+        await served(nodes[1], instance.id)
+        whole = await answer(nodes[0], order("whole", TINY, tokens=100))
+        mesh = nodes[0].bus.mesh
+        assert mesh is not None
+        lossy = Lossy(mesh.notify, every=20)
+        monkeypatch.setattr(mesh, "notify", lossy)
+        assert await answer(nodes[1], order("cut", TINY, tokens=100)) == whole
+        assert lossy.lost > 0
+        lossy.last_words = True
+        assert await answer(nodes[1], order("tail", TINY, tokens=100)) == whole
+
+
+@dataclass
+class Lossy:
+    """A way to another node that loses one word in so many, or the one that ends an answer, once."""
+
+    notify: Callable[[NodeId, Body], bool]
+    every: int
+    lost: int = 0
+    seen: int = 0
+    last_words: bool = False
+
+    def __call__(self, node: NodeId, body: Body) -> bool:
+        self.seen += 1
+        ends = isinstance(body, Relayed) and any(delta.finish for delta in body.deltas)
+        if self.last_words and ends:
+            self.last_words = False
+            return True
+        if self.lost < 2 and self.seen % self.every == 0:
+            self.lost += 1
+            return True
+        return self.notify(node, body)
