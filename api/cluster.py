@@ -121,11 +121,21 @@ class ClusterRoutes:
 
 
 def _of(kind: type[Fact], facts: dict[str, Fact]) -> list[object]:
-    return [plain(fact) for _, fact in sorted(facts.items()) if isinstance(fact, kind)]
+    return [_shown(key, fact) for key, fact in sorted(facts.items()) if isinstance(fact, kind)]
+
+
+def _shown(key: str, fact: Fact) -> object:
+    """The fact; a declaration, which several nodes may repeat, with who says so."""
+    match fact, plain(fact):
+        case DeclaredFact(), dict(fields):
+            return {"said_by": key.split("/")[1], **fields}
+        case _, value:
+            return value
 
 
 def _change(key: str, fact: Fact | None) -> dict[str, object]:
-    return {"key": key, "kind": key.partition("/")[0], "value": plain(fact)}
+    value = _shown(key, fact) if fact is not None else None
+    return {"key": key, "kind": key.partition("/")[0], "value": value}
 
 
 def _event(name: str, value: object) -> bytes:

@@ -5,11 +5,13 @@ import { Chat } from "./chat.js";
 import { showCluster } from "./cluster.js";
 import { instances, NOTHING, reduce } from "./facts.js";
 import { follow } from "./live.js";
+import { Place } from "./place.js";
 
 const at = (id) => document.getElementById(id);
 
 const announcer = new Announcer(at("announcer"));
 const chat = new Chat((text) => announcer.say(text));
+const place = new Place((text) => announcer.say(text));
 let state = NOTHING;
 let due = false;
 
@@ -18,6 +20,7 @@ function show() {
   if (state === NOTHING) return;
   showCluster(state, Date.now() / 1000);
   chat.offer(state);
+  place.offer(state);
   announcer.follow(instances(state));
 }
 

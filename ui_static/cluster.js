@@ -1,9 +1,9 @@
 // The cluster's half of the page: from the facts to the cards and rows.
 
 import { patchList, setText } from "./dom.js";
-import { heldOn, instances, models, nodes, requests } from "./facts.js";
+import { coordinator, heldOn, instances, models, nodes, requests } from "./facts.js";
 import { plural } from "./format.js";
-import { instanceCard } from "./instances.js";
+import { instanceCard, withdraw } from "./instances.js";
 import { modelRow } from "./models.js";
 import { nodeCard } from "./nodes.js";
 import { cancel, requestRow } from "./requests.js";
@@ -15,11 +15,17 @@ export function showCluster(state, now) {
   const all = { nodes: nodes(state), models: models(state), instances: instances(state), requests: requests(state) };
   setText(at("summary"), summaryOf(all));
   setText(at("requests-count"), all.requests.length === 0 ? "" : String(all.requests.length));
-  showList("instances", all.instances.map((instance) => ({ instance, nodes: all.nodes, now })), ({ instance }) => instance.id, instanceCard);
+  keepFocus(at("instances"), at("instances-title"), () => {
+    const cards = all.instances.map((instance) => ({ instance, nodes: all.nodes, now }));
+    showList("instances", cards, ({ instance }) => instance.id, () => instanceCard(withdraw));
+  });
   keepFocus(at("requests"), at("requests-title"), () => {
     showList("requests", all.requests.map((request) => ({ request, now })), ({ request }) => request.id, () => requestRow(cancel));
   });
-  const cards = all.nodes.map((node) => ({ node, held: heldOn(state, node.id), here: node.id === state.node, now }));
+  const decides = coordinator(state);
+  const cards = all.nodes.map((node) => ({
+    node, held: heldOn(state, node.id), here: node.id === state.node, coordinates: all.nodes.length > 1 && node.id === decides, now,
+  }));
   showList("nodes", cards, ({ node }) => node.id, nodeCard);
   const rows = all.models.map((model) => ({ model, nodes: all.nodes }));
   showList("models", rows, ({ model }) => `${model.node}/${model.id}`, modelRow);

@@ -1,19 +1,27 @@
 // What is known of the cluster: a pure function from the facts so far and one event to the facts after it.
 
+import { placed } from "./placed.js";
+
 /** Fields that an older node may not send; the same defaults as in the messages themselves. */
 const DEFAULTS = {
-  node: { cpu_load: 0, facts_endpoint: "" },
+  node: { cpu_load: 0, facts_endpoint: "", address: "", gigaflops: 0, bandwidth_gb_s: 0, leaving: false },
   model: { quantization: "", read_only: false, built_in: false, tools: false, problem: "" },
   instance: {
-    progress: null, sharding: "pipeline", interconnect: "ring", context: null, restarts: 0,
+    epoch: 1, progress: null, sharding: "pipeline", interconnect: "ring", context: null, restarts: 0, stages: [],
     running: 0, prefilling: 0, waiting: 0, kv_bytes: 0, active_bytes: 0, cached_bytes: 0, tokens_per_s: 0,
   },
+  rank: { progress: null, active_bytes: 0, kv_bytes: 0 },
+  declared: { reason: "", withdrawn: false, successor: null, at: 0, given_up: false },
+  coordinator: {},
   request: {
     sequences: 1, instance: null, prompt_tokens: 0, prefilled_tokens: 0, generated_tokens: 0, tokens_per_s: 0,
   },
 };
 
-const KINDS = { nodes: "node", models: "model", instances: "instance", requests: "request" };
+const KINDS = {
+  nodes: "node", models: "model", instances: "instance", ranks: "rank", declared: "declared",
+  coordinators: "coordinator", requests: "request",
+};
 
 /** Nothing is known yet. `facts` goes from key to `{ kind, value }`. */
 export const NOTHING = Object.freeze({ node: null, version: "", facts: Object.freeze({}) });
@@ -51,32 +59,59 @@ function known(kind, value) {
 
 /** The key under which a fact is published. */
 export function keyOf(kind, value) {
-  return kind === "model" ? `model/${value.node}/${value.id}` : `${kind}/${value.id}`;
+  switch (kind) {
+    case "model":
+      return `model/${value.node}/${value.id}`;
+    case "instance":
+      return `instance/${value.id}/${value.epoch ?? 1}`;
+    case "rank":
+      return `rank/${value.instance}/${value.epoch}/${value.rank}`;
+    case "declared":
+      return `declared/${value.said_by}/${value.instance.id}`;
+    case "coordinator":
+      return `coordinator/${value.node}`;
+    default:
+      return `${kind}/${value.id}`;
+  }
 }
 
-/** All facts of one kind, in an order that does not change as they do. */
-export function listOf(state, kind, orderOf) {
-  return Object.values(state.facts)
-    .filter((fact) => fact.kind === kind)
-    .map((fact) => fact.value)
-    .sort((a, b) => compare(orderOf(a), orderOf(b)) || compare(keyOf(kind, a), keyOf(kind, b)));
+/** All facts of one kind. */
+function all(state, kind) {
+  return Object.values(state.facts).filter((fact) => fact.kind === kind).map((fact) => fact.value);
+}
+
+/** In an order that does not change as the facts do. */
+function sorted(values, kind, orderOf) {
+  return values.sort((a, b) => compare(orderOf(a), orderOf(b)) || compare(keyOf(kind, a), keyOf(kind, b)));
 }
 
 function compare(a, b) {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-export const nodes = (state) => listOf(state, "node", (fact) => (fact.id === state.node ? "" : fact.name));
-export const models = (state) => listOf(state, "model", (fact) => fact.id);
-export const instances = (state) => listOf(state, "instance", (fact) => fact.model);
-export const requests = (state) => listOf(state, "request", (fact) => fact.started_at);
+export const nodes = (state) => sorted(all(state, "node"), "node", (fact) => (fact.id === state.node ? "" : fact.name));
+export const models = (state) => sorted(all(state, "model"), "model", (fact) => fact.id);
+export const requests = (state) => sorted(all(state, "request"), "request", (fact) => fact.started_at);
 
-/** What the models of a machine hold, in bytes. */
+/** The placed models, each once, whatever epochs of it there are. */
+export function instances(state) {
+  const seen = { facts: all(state, "instance"), declared: all(state, "declared"), ranks: all(state, "rank") };
+  return sorted(placed(seen), "instance", (instance) => instance.model);
+}
+
+/** The id of the node that decides where models run: of two that meet, the one with the later term; else null. */
+export function coordinator(state) {
+  const [first] = all(state, "coordinator").sort((a, b) => b.term.number - a.term.number || compare(a.node, b.node));
+  return first?.node ?? null;
+}
+
+/** What the models of a machine hold, in bytes. What is kept for reuse is only known of first ranks. */
 export function heldOn(state, nodeId) {
-  const here = instances(state).filter((instance) => instance.nodes.includes(nodeId));
+  const placedModels = instances(state);
+  const here = placedModels.flatMap((instance) => instance.ranks).filter((rank) => rank.node === nodeId);
   return {
-    active: sum(here.map((instance) => instance.active_bytes)),
-    cached: sum(here.map((instance) => instance.cached_bytes)),
+    active: sum(here.map((rank) => rank.active_bytes)),
+    cached: sum(placedModels.filter((instance) => instance.nodes[0] === nodeId).map((instance) => instance.cached_bytes)),
   };
 }
 

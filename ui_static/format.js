@@ -26,6 +26,12 @@ export function rate(perSecond) {
   return perSecond >= 99.95 ? integer(perSecond) : perSecond.toFixed(1);
 }
 
+/** 10^9 of a unit per second: 123.4 is "123 GFLOP/s", 4200 is "4.20 TFLOP/s"; 0 is not measured yet. */
+export function gigaPerSecond(count, unit) {
+  if (!(count > 0)) return "–";
+  return count >= 999.5 ? `${threeDigits(count / 1000)} T${unit}` : `${threeDigits(count)} G${unit}`;
+}
+
 /** Seconds: 75 is "1 min 15 s", 7500 is "2 h 05 min". */
 export function duration(seconds) {
   const whole = Math.max(0, Math.floor(seconds));

@@ -1,13 +1,37 @@
 // The cards of the placed models: phase, reason, progress, and what they do now.
 
-import { clone, mark, setOptional, setShare, setText } from "./dom.js";
+import { order } from "./commands.js";
+import { clone, mark, patchList, setOptional, setShare, setText } from "./dom.js";
 import { isBusy } from "./facts.js";
 import { bytes, duration, integer, percent, plural, rate } from "./format.js";
+import { stageRow } from "./stages.js";
 
-/** A card that shows `{ instance, nodes, now }`. */
-export function instanceCard() {
+/** A card that shows `{ instance, nodes, now }`; `stop(id)` resolves to what went wrong, or to "". */
+export function instanceCard(stop) {
   const { element, slots } = clone("instance-card");
-  return { element, update: (shown) => show(element, slots, shown) };
+  let id = "";
+  slots.stop.addEventListener("click", async () => {
+    if (slots.stop.getAttribute("aria-disabled") === "true") return;
+    showStopping(slots, true);
+    const problem = await stop(id);
+    setOptional(slots.problem, problem);
+    if (problem !== "") showStopping(slots, false);
+  });
+  const update = (shown) => {
+    id = shown.instance.id;
+    show(element, slots, shown);
+  };
+  return { element, update };
+}
+
+function showStopping({ stop }, stopping) {
+  stop.setAttribute("aria-disabled", String(stopping));
+  setText(stop, stopping ? "Stopping" : "Stop");
+}
+
+/** Have an instance run no more. An unknown one has ended already, which is as good. */
+export function withdraw(id) {
+  return order("DELETE", `/v1/instances/${encodeURIComponent(id)}`).then(({ status, problem }) => (status === 404 ? "" : problem));
 }
 
 function show(element, slots, { instance, nodes, now }) {
@@ -26,7 +50,29 @@ function show(element, slots, { instance, nodes, now }) {
   setText(slots.waiting, integer(instance.waiting));
   setText(slots.kv, bytes(instance.kv_bytes));
   setText(slots.context, instance.context === null ? "–" : integer(instance.context));
+  slots.stop.setAttribute("aria-label", `Stop model ${instance.model}, instance ${instance.id}`);
+  showStages(slots.stages, instance, nodes);
   setOptional(slots.placement, placementOf(instance, nodes));
+  setOptional(slots.successor, successorOf(instance, nodes));
+}
+
+/** A model on one machine has nothing to divide. */
+function showStages(container, { stages, ranks }, nodes) {
+  const shown = ranks.length > 1 ? stages : [];
+  container.hidden = shown.length === 0;
+  const rows = shown.map((stage, number) => ({ stage, number, ranks: ranks.filter((one) => one.stage === number), nodes }));
+  patchList(container, rows, ({ number }) => number, stageRow);
+}
+
+/** What is made ready to take over. */
+export function successorOf({ successor }, nodes) {
+  if (successor === null) return "";
+  const far = successor.progress === null ? "" : `, ${percent(successor.progress)}`;
+  return `Next: on ${namesOf(successor.nodes, nodes).join(", ")} (${successor.phase}${far})`;
+}
+
+function namesOf(ids, nodes) {
+  return ids.map((id) => nodes.find((node) => node.id === id)?.name ?? id);
 }
 
 /** What a ready instance is doing; nothing for one that is not ready. */
@@ -35,12 +81,12 @@ export function activityOf(instance) {
   return isBusy(instance) ? "busy" : "idle";
 }
 
-/** Where an instance runs, and whether that went smoothly. */
+/** Where an instance runs, or how it is divided, and whether that went smoothly. */
 export function placementOf(instance, nodes) {
-  const names = instance.nodes.map((id) => nodes.find((node) => node.id === id)?.name ?? id);
-  const spread = names.length > 1 ? ` as a ${instance.sharding} over ${instance.interconnect}` : "";
-  const restarts = instance.restarts > 0 ? `, restarted ${plural(instance.restarts, "time")}` : "";
-  return names.length === 0 ? "" : `On ${names.join(", ")}${spread}${restarts}`;
+  const [only, ...others] = namesOf(instance.nodes, nodes);
+  if (only === undefined) return "";
+  const where = others.length === 0 ? `On ${only}` : `Divided as ${instance.sharding} over ${instance.interconnect}`;
+  return where + (instance.restarts > 0 ? `, restarted ${plural(instance.restarts, "time")}` : "");
 }
 
 function showProgress({ progress, bar }, share, over) {

@@ -2,17 +2,19 @@
 
 import { clone, mark, setOptional, setShare, setText } from "./dom.js";
 import { memoryParts } from "./facts.js";
-import { bytes, duration, integer, percent } from "./format.js";
+import { bytes, duration, gigaPerSecond, integer, percent } from "./format.js";
 
-/** A card that shows `{ node, held, here, now }`; `held` is what its models hold, in bytes. */
+/** A card that shows `{ node, held, here, coordinates, now }`; `held` is what its models hold, in bytes. */
 export function nodeCard() {
   const { element, slots } = clone("node-card");
   return { element, update: (shown) => show(slots, shown) };
 }
 
-function show(slots, { node, held, here, now }) {
+function show(slots, { node, held, here, coordinates, now }) {
   setText(slots.name, node.name);
   slots.here.hidden = !here;
+  slots.coordinator.hidden = !coordinates;
+  slots.leaving.hidden = !node.leaving;
   setText(slots.version, `version ${node.version}`);
   setText(slots.kind, node.accelerator.kind);
   setText(slots.accelerator, acceleratorOf(node.accelerator));
@@ -21,6 +23,9 @@ function show(slots, { node, held, here, now }) {
   setText(slots.load, percent(node.cpu_load));
   setText(slots.cores, integer(node.cpu_count));
   setText(slots.uptime, duration(now - node.started_at));
+  setText(slots.compute, gigaPerSecond(node.gigaflops, "FLOP/s"));
+  setText(slots.bandwidth, gigaPerSecond(node.bandwidth_gb_s, "B/s"));
+  setOptional(slots.address, node.address === "" ? "" : `Reached by other machines at ${node.address}`);
 }
 
 function acceleratorOf({ name, memory_bytes: memory }) {

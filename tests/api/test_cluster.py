@@ -64,6 +64,7 @@ async def test_the_state_has_every_fact_with_its_defaults_and_without_its_tag(
     assert isinstance(declared, list)
     assert isinstance(ranks, list)
     assert isinstance(coordinators, list)
+    assert declared[0]["said_by"] == "a"
     assert declared[0]["instance"]["stages"][0]["nodes"] == [NODE]
     assert (ranks[0]["rank"], ranks[0]["phase"]) == (0, "ready")
     assert coordinators[0]["term"] == {"number": 1, "node": NODE}

@@ -7,15 +7,20 @@ from bus.messages.engine import Phase
 from bus.messages.facts import (
     Accelerator,
     AcceleratorKind,
+    CoordinatorFact,
+    DeclaredFact,
     Fact,
     InstanceFact,
     Memory,
     ModelFact,
     NodeFact,
     Pressure,
+    RankFact,
     RequestFact,
     RequestState,
+    WishFact,
 )
+from bus.messages.placement import Choice, Instance, Interconnect, Sharding, Stage, Term
 
 GIB = 2**30
 HERE = NodeId("n1")
@@ -28,6 +33,7 @@ def node(
     pressure: Pressure = Pressure.NORMAL,
     reason: str = "",
     available_bytes: int = 14 * GIB,
+    leaving: bool = False,
 ) -> NodeFact:
     """A small Linux machine that computes on its processor."""
     return NodeFact(
@@ -46,6 +52,10 @@ def node(
         ),
         cpu_count=16,
         cpu_load=0.23,
+        address="192.168.1.20:52416",
+        gigaflops=412.3,
+        bandwidth_gb_s=38.4,
+        leaving=leaving,
     )
 
 
@@ -74,13 +84,15 @@ def instance(
     tokens_per_s: float = 0.0,
     id: str = "i1",
     model: ModelId = GUIDE,
+    epoch: int = 1,
+    nodes: tuple[NodeId, ...] = (HERE,),
 ) -> InstanceFact:
-    """The built-in model on this machine."""
+    """The built-in model on this machine, unless told otherwise."""
     return InstanceFact(
         id=InstanceId(id),
-        epoch=1,
+        epoch=epoch,
         model=model,
-        nodes=(HERE,),
+        nodes=nodes,
         phase=phase,
         reason=reason,
         since=time.time() - 75,
@@ -120,14 +132,74 @@ def request(
     )
 
 
+def stages(*grid: tuple[NodeId, ...], layers: int = 4) -> tuple[Stage, ...]:
+    """One stage per entry, so many layers each, held by the nodes of the entry."""
+    return tuple(
+        Stage(number * layers, (number + 1) * layers, group, GIB) for number, group in enumerate(grid)
+    )
+
+
+def declared(
+    placed: tuple[Stage, ...],
+    id: str = "i1",
+    epoch: int = 1,
+    sharding: Sharding = Sharding.PIPELINE,
+    term: int = 1,
+    successor: tuple[Stage, ...] = (),
+    withdrawn: bool = False,
+) -> DeclaredFact:
+    """What this machine, as coordinator, has declared of the built-in model."""
+
+    def of(number: int, where: tuple[Stage, ...]) -> Instance:
+        return Instance(InstanceId(id), number, GUIDE, where, 2048, sharding)
+
+    return DeclaredFact(
+        instance=of(epoch, placed),
+        term=Term(term, HERE),
+        withdrawn=withdrawn,
+        successor=of(epoch + 1, successor) if successor else None,
+        at=time.time(),
+    )
+
+
+def rank(
+    number: int,
+    node: NodeId,
+    phase: Phase = Phase.READY,
+    reason: str = "ready",
+    progress: float | None = None,
+    epoch: int = 1,
+) -> RankFact:
+    """One rank of the built-in model."""
+    return RankFact(InstanceId("i1"), epoch, number, node, phase, reason, progress, active_bytes=GIB)
+
+
+def coordinator(node: NodeId = HERE, term: int = 1) -> CoordinatorFact:
+    """That machine decides."""
+    return CoordinatorFact(node, Term(term, node), time.time())
+
+
+def choice(*grid: tuple[NodeId, ...], why: str, sharding: Sharding = Sharding.PIPELINE) -> Choice:
+    """A way to place a model."""
+    return Choice(stages(*grid), sharding, Interconnect.RING, 2048, 31.0, why)
+
+
 def key_of(fact: Fact) -> str:
-    """The key under which a fact is published."""
+    """The key under which a fact is published; declarations are this machine's."""
     match fact:
         case NodeFact():
             return f"node/{fact.id}"
         case ModelFact():
             return f"model/{fact.node}/{fact.id}"
         case InstanceFact():
-            return f"instance/{fact.id}"
+            return f"instance/{fact.id}/{fact.epoch}"
+        case RankFact():
+            return f"rank/{fact.instance}/{fact.epoch}/{fact.rank}"
+        case DeclaredFact():
+            return f"declared/{HERE}/{fact.instance.id}"
+        case WishFact():
+            return f"wish/{fact.node}"
+        case CoordinatorFact():
+            return f"coordinator/{fact.node}"
         case RequestFact():
             return f"request/{fact.id}"

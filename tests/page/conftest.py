@@ -1,5 +1,6 @@
 """Debian's Chromium on a page of its own for each test, and the stand-in server that it shows."""
 
+import os
 import shutil
 from collections.abc import AsyncIterator
 
@@ -28,12 +29,17 @@ expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="package")
-async def browser() -> AsyncIterator[Browser]:
+async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
     """Skips where there is no Chromium. One for all tests: it takes seconds to start."""
     if shutil.which(CHROMIUM) is None:
         pytest.skip(f"{CHROMIUM} is missing: apt-get install chromium")
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        # It writes when it likes, so that no test is to be asked about its temporary files.
+        browser = await playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=list(FLAGS),
+            env={**os.environ, "TMPDIR": str(tmp_path_factory.mktemp("chromium"))},
+        )
         await _warm_up(browser)
         yield browser
         await browser.close()

@@ -9,8 +9,11 @@ import * as conversation from "../../ui_static/conversation.js";
 import * as facts from "../../ui_static/facts.js";
 import * as format from "../../ui_static/format.js";
 import { backoffMs } from "../../ui_static/live.js";
+import { placed } from "../../ui_static/placed.js";
+import { bodyOf, kindOf, previewsUrl, whereOf } from "../../ui_static/placing.js";
 import { partsOf } from "../../ui_static/prose.js";
 import { SseParser } from "../../ui_static/sse.js";
+import { layersOf, rankPhase } from "../../ui_static/stages.js";
 
 test("figures keep three digits", () => {
   assert.equal(format.bytes(0), "0 B");
@@ -22,6 +25,7 @@ test("figures keep three digits", () => {
   assert.equal(format.latency(0.0423), "42 ms");
   assert.equal(format.latency(1.26), "1.26 s");
   assert.equal(format.percent(0.404), "40 %");
+  assert.deepEqual([0, 38.4, 412, 4200].map((count) => format.gigaPerSecond(count, "B/s")), ["–", "38.4 GB/s", "412 GB/s", "4.20 TB/s"]);
 });
 
 test("durations name their two largest units", () => {
@@ -103,13 +107,13 @@ function known(...changes) {
   return changes.reduce((state, change) => facts.reduce(state, { kind: "change", change }), snapshot);
 }
 
-const instance = (id, fields) => ({ key: `instance/${id}`, kind: "instance", value: { id, model: id, nodes: ["n"], ...fields } });
+const instance = (id, fields) => ({ key: `instance/${id}/${fields.epoch ?? 1}`, kind: "instance", value: { id, model: id, nodes: ["n"], ...fields } });
 
 test("changes come and go, and a snapshot replaces everything", () => {
   const two = known(instance("a", {}), instance("b", {}));
   assert.deepEqual(facts.instances(two).map(({ id }) => id), ["a", "b"]);
   assert.equal(facts.instances(two)[0].kv_bytes, 0);
-  const one = facts.reduce(two, { kind: "change", change: { key: "instance/a", kind: "instance", value: null } });
+  const one = facts.reduce(two, { kind: "change", change: { key: "instance/a/1", kind: "instance", value: null } });
   assert.deepEqual(facts.instances(one).map(({ id }) => id), ["b"]);
   assert.equal(facts.instances(two).length, 2);
   assert.deepEqual(facts.instances(known()), []);
@@ -149,4 +153,76 @@ test("code is set apart from prose, also while its end has not come", () => {
 
 test("a lost connection is tried again soon at first, then every five seconds", () => {
   assert.deepEqual([0, 1, 2, 3, 4, 50].map(backoffMs), [500, 1000, 2000, 4000, 5000, 5000]);
+});
+
+const stage = (first, end, ...nodes) => ({ first, end, nodes, names: nodes, needed_bytes: 1 });
+const declaration = (epoch, number, fields = {}) => ({
+  instance: { id: "a", epoch, model: "m", stages: [stage(0, 3, "n"), stage(3, 4, "o")], context: 8 },
+  term: { number, node: "n" }, reason: "", withdrawn: false, successor: null, at: 1, given_up: false, ...fields,
+});
+const said = (epoch, phase) => ({ id: "a", epoch, model: "m", nodes: ["n", "o"], phase, reason: phase, progress: null, stages: [], active_bytes: 0 });
+const rankFact = (rank, node, phase, epoch = 1) => ({ instance: "a", epoch, rank, node, phase, reason: "", progress: null, active_bytes: 7 });
+
+test("a declared model is there before it says anything, each rank as it says itself", () => {
+  const [silent] = placed({ facts: [], declared: [declaration(1, 1)], ranks: [rankFact(1, "o", "loading"), rankFact(1, "o", "failed", 9)] });
+  assert.equal(silent.phase, "waiting");
+  assert.deepEqual(silent.ranks.map(({ node, stage: at, phase }) => [node, at, phase]), [["n", 0, "waiting"], ["o", 1, "loading"]]);
+});
+
+test("two epochs are one model, and the one that is declared is shown", () => {
+  const successor = { ...declaration(2, 1).instance, stages: [stage(0, 4, "o")] };
+  const facts = [said(1, "ready"), said(2, "loading")];
+  const [one] = placed({ facts, declared: [declaration(1, 1, { successor })], ranks: [] });
+  assert.deepEqual([one.epoch, one.phase, one.successor], [1, "ready", { epoch: 2, nodes: ["o"], phase: "loading", progress: null }]);
+  const [other] = placed({ facts, declared: [declaration(1, 5), declaration(2, 1)], ranks: [] });
+  assert.deepEqual([other.epoch, other.successor], [2, null]);
+});
+
+test("of two words on a model the later term counts, and a withdrawal before all", () => {
+  const words = [declaration(1, 2, { reason: "later" }), declaration(1, 1, { reason: "earlier" })];
+  for (const declared of [words, [...words].reverse()]) {
+    assert.equal(placed({ facts: [], declared, ranks: [] })[0].reason, "later");
+  }
+  const gone = declaration(1, 1, { withdrawn: true });
+  assert.deepEqual(placed({ facts: [], declared: [...words, gone], ranks: [] }), []);
+  assert.equal(placed({ facts: [said(1, "draining")], declared: [gone], ranks: [] })[0].phase, "draining");
+});
+
+test("of two coordinators that meet, the one with the later term is shown", () => {
+  const acting = (node, number) => ({ key: `coordinator/${node}`, kind: "coordinator", value: { node, term: { number, node } } });
+  assert.equal(facts.coordinator(known(acting("o", 3), acting("n", 2))), "o");
+  assert.equal(facts.coordinator(known()), null);
+});
+
+test("a declaration of a snapshot can be withdrawn later", () => {
+  const cluster = { node: "n", version: "1", nodes: [NODE], declared: [{ ...declaration(1, 1), said_by: "n" }] };
+  const before = facts.reduce(facts.NOTHING, { kind: "snapshot", cluster });
+  assert.equal(facts.instances(before).length, 1);
+  const after = facts.reduce(before, { kind: "change", change: { key: "declared/n/a", kind: "declared", value: null } });
+  assert.deepEqual(facts.instances(after), []);
+});
+
+test("only what the form says is asked for", () => {
+  const open = { model: "org/m", sharding: "", stages: "", context: "", nodes: [] };
+  assert.equal(previewsUrl(open), "/v1/instances/previews?model=org%2Fm");
+  const fixed = { model: "m", sharding: "pipeline", stages: "2", context: "512", nodes: ["n", "o"] };
+  assert.equal(previewsUrl(fixed), "/v1/instances/previews?model=m&sharding=pipeline&stages=2&context=512&nodes=n%2Co");
+});
+
+test("a choice is placed as it was shown, and told by its layers", () => {
+  const choice = { sharding: "hybrid", interconnect: "ring", context: 2048, stages: [stage(0, 3, "a", "b"), stage(3, 4, "c", "d")] };
+  assert.deepEqual(bodyOf("m", choice), {
+    model: "m", sharding: "hybrid", interconnect: "ring", context: 2048, nodes: ["a", "b", "c", "d"], layers: [3, 1], stages: 2, tensor: 2,
+  });
+  assert.equal(whereOf(choice), "a + b: layers 1–3 → c + d: layer 4");
+  assert.equal(kindOf(choice), "hybrid, 2,048 tokens");
+  assert.equal(whereOf({ stages: [stage(0, 4, "a")] }), "a");
+  assert.equal(kindOf({ ...choice, stages: [stage(0, 4, "a")] }), "2,048 tokens");
+});
+
+test("layers are counted from one, and a rank says how far it is", () => {
+  assert.equal(layersOf({ first: 0, end: 1 }), "Layer 1");
+  assert.equal(layersOf({ first: 4, end: 8 }), "Layers 5–8");
+  assert.equal(rankPhase({ phase: "loading", progress: 0.4 }), "loading 40 %");
+  assert.equal(rankPhase({ phase: "ready", progress: 1 }), "ready");
 });

@@ -10,7 +10,18 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 
-from bus.messages.facts import Fact, InstanceFact, ModelFact, NodeFact, RequestFact
+from bus.messages.base import NodeId
+from bus.messages.facts import (
+    CoordinatorFact,
+    DeclaredFact,
+    Fact,
+    InstanceFact,
+    ModelFact,
+    NodeFact,
+    RankFact,
+    RequestFact,
+)
+from bus.messages.placement import Previews
 from tests.page.clusters import HERE, key_of
 
 PAGE = Path(str(files("ui_static")))
@@ -74,6 +85,13 @@ class StandIn:
         self.cancelled: asyncio.Queue[str] = asyncio.Queue()
         self.cancel_status = 200
         self.chats: asyncio.Queue[Answer] = asyncio.Queue()
+        self.previews = Previews(())
+        self.previewed: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+        """The queries of the page."""
+        self.placed: asyncio.Queue[dict[str, object]] = asyncio.Queue()
+        self.withdrawn: asyncio.Queue[str] = asyncio.Queue()
+        self.no = ""
+        """Why nothing is placed, previewed or withdrawn now; empty: it is."""
         self.url = ""
         self.refusing = False
         """The event stream is answered with 503."""
@@ -91,6 +109,9 @@ class StandIn:
                 web.get("/v1/cluster/events", self._events),
                 web.post("/v1/chat/completions", self._chat),
                 web.post("/v1/cancel/{id}", self._cancel),
+                web.get("/v1/instances/previews", self._preview),
+                web.post("/v1/instances", self._place),
+                web.delete("/v1/instances/{id}", self._withdraw),
             )
         )
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
@@ -110,7 +131,7 @@ class StandIn:
         """Facts change."""
         for fact in facts:
             self.facts[key_of(fact)] = fact
-            self.send_change(key_of(fact), key_of(fact).split("/")[0], plain(fact))
+            self.send_change(key_of(fact), key_of(fact).split("/")[0], shown(fact))
 
     def withdraw(self, fact: Fact) -> None:
         """A fact is no more."""
@@ -151,7 +172,7 @@ class StandIn:
 
     def _snapshot(self) -> dict[str, object]:
         def of(kind: type[Fact]) -> list[object]:
-            return [plain(fact) for fact in self.facts.values() if isinstance(fact, kind)]
+            return [shown(fact) for fact in self.facts.values() if isinstance(fact, kind)]
 
         return {
             "node": HERE,
@@ -160,6 +181,9 @@ class StandIn:
             "models": of(ModelFact),
             "instances": of(InstanceFact),
             "requests": of(RequestFact),
+            "ranks": of(RankFact),
+            "declared": of(DeclaredFact),
+            "coordinators": of(CoordinatorFact),
             "bus": {"facts_endpoint": "tcp://127.0.0.1:1", "counts": {}},
         }
 
@@ -186,6 +210,25 @@ class StandIn:
         self.cancelled.put_nowait(request.match_info["id"])
         return web.json_response({}, status=self.cancel_status)
 
+    async def _preview(self, request: web.Request) -> web.Response:
+        self.previewed.put_nowait(dict(request.query))
+        names = {fact.id: fact.name for fact in self.facts.values() if isinstance(fact, NodeFact)}
+        choices = [with_names(plain(choice), names) for choice in self.previews.choices]
+        return self._said({"choices": choices, "ruled_out": plain(self.previews.ruled_out)})
+
+    async def _place(self, request: web.Request) -> web.Response:
+        self.placed.put_nowait(await request.json())
+        return self._said({"object": "list", "data": []})
+
+    async def _withdraw(self, request: web.Request) -> web.Response:
+        self.withdrawn.put_nowait(request.match_info["id"])
+        return self._said({"deleted": True})
+
+    def _said(self, body: object) -> web.Response:
+        if self.no:
+            return web.json_response({"error": {"message": self.no}}, status=503)
+        return web.json_response(body)
+
 
 def _page_file(name: str) -> web.Response:
     """Read on the loop: a FileResponse would start threads that outlive the test."""
@@ -195,6 +238,27 @@ def _page_file(name: str) -> web.Response:
 
 def _event(name: str, value: object) -> bytes:
     return f"event: {name}\ndata: {json.dumps(value)}\n\n".encode()
+
+
+def with_names(choice: object, names: dict[NodeId, str]) -> object:
+    """A choice as the API shows it: the names of its nodes beside their ids."""
+    match choice:
+        case {"stages": list(stages), **rest}:
+            return {
+                **rest,
+                "stages": [{**stage, "names": [names[n] for n in stage["nodes"]]} for stage in stages],
+            }
+        case _:
+            raise AssertionError(f"no choice: {choice}")
+
+
+def shown(fact: Fact) -> object:
+    """A fact as the API shows it: of a declaration, also who says so."""
+    match fact, plain(fact):
+        case DeclaredFact(), dict(fields):
+            return {"said_by": HERE, **fields}
+        case _, value:
+            return value
 
 
 def plain(value: object) -> object:

@@ -148,7 +148,7 @@ async def test_a_lost_connection_is_told_and_made_again(status: Page, stand_in: 
     stand_in.refusing = True
     stand_in.drop()
     await expect(banner).to_contain_text("lost, retrying")
-    del stand_in.facts["instance/i1"]
+    del stand_in.facts["instance/i1/1"]
     stand_in.refusing = False
     await expect(banner).to_be_hidden()
     await expect(status.locator(".instance")).to_have_count(0)
