@@ -75,6 +75,12 @@ class Asker:
         self._pieces = 0
         self._tokens: int | None = None
         self._done = False
+        self._limit: asyncio.Timeout | None = None
+
+    def hurry(self, patience_s: float) -> None:
+        """Wait only so long from now: its node will never answer."""
+        if self._limit is not None and not self._limit.expired():
+            self._limit.reschedule(asyncio.get_running_loop().time() + patience_s)
 
     async def run(self, patience_s: float) -> None:
         """Returns when the connection is over, at the latest after `patience_s`."""
@@ -82,10 +88,12 @@ class Asker:
         error, overdue = "", False
         add(self._submitted())
         try:
-            async with asyncio.timeout(patience_s):
+            async with asyncio.timeout(patience_s) as self._limit:
                 error = await self._ask()
         except TimeoutError:
-            error, overdue = f"nothing ended it within {patience_s:g} s", True
+            error, overdue = "nothing ended it in time", True
+        finally:
+            self._limit = None
         closed = Closed(
             at_s=self._recorder.now_s,
             request=errand.request,

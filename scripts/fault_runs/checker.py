@@ -138,8 +138,8 @@ def _of(request: Request, rule: Rule, what: str) -> Violation:
 
 
 def freed(history: History, within_s: float) -> Iterator[Violation]:
-    """Judged by every node that is alive at the end, `within_s` after the clients' last request, and after the
-    last fault was undone: a node that hangs sees nothing."""
+    """Judged by every node that is alive at the end, `within_s` after the clients' last request, and after
+    the last fault was undone: a node that hangs sees nothing."""
     ends = [request.ended_s for request in requests_of(history) if not request.submitted.probe]
     ends += [event.at_s for event in history if isinstance(event, Healed)]
     settled = _settled(history)
@@ -148,17 +148,18 @@ def freed(history: History, within_s: float) -> Iterator[Violation]:
     until = max(ends) + within_s
     probed = [request.submitted.at_s for request in requests_of(history) if request.submitted.probe]
     judged = [event for event in history if event.at_s <= min([until, *probed])]
+    left: dict[str, str] = {}
     for by in settled.live:
         for seen in latest(judged, by):
             match seen:
                 case InstanceSeen(held=held, kv_bytes=kv) if held or kv:
-                    what = f"{by} sees {held} sequences and {kv} bytes of cache in {seen.instance}"
-                    yield Violation(Rule.FREED, f"{what} {within_s:g} s after the last request", until)
-                case RankSeen(kv_bytes=kv) if kv:
-                    what = f"{by} sees {kv} bytes of cache in rank {seen.rank} of {seen.instance}"
-                    yield Violation(Rule.FREED, f"{what} {within_s:g} s after the last request", until)
+                    left[seen.instance] = f"{by} sees {held} sequences and {kv} bytes of cache"
+                case RankSeen(rank=rank, kv_bytes=kv) if kv:
+                    left.setdefault(seen.instance, f"{by} sees {kv} bytes of cache in rank {rank}")
                 case _:
                     pass
+    for instance, what in left.items():
+        yield Violation(Rule.FREED, f"{what} of {instance} {within_s:g} s after the last request", until)
 
 
 def epochs_grow(history: History) -> Iterator[Violation]:

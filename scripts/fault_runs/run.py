@@ -16,6 +16,8 @@ PATIENCE_S = 60.0
 SETTLE_S = 60.0
 MOMENT_S = 30.0
 """How long the moment of a fault is waited for; it is done then anyhow."""
+HUNG_S = 2.0
+"""Of a client whose node hangs for good."""
 IDLE_S = 5.0
 PROBE_S = 30.0
 
@@ -38,6 +40,9 @@ class Run:
         self._cluster = cluster
         self._questions = questions
         self._scenario = scenario
+        self._askers: list[tuple[str, Asker]] = []
+        self._hung: set[str] = set()
+        """Nodes that will never go on."""
         self._striker = Striker(cluster, recorder, model, f"n{scenario.clients[0].node}")
 
     async def conduct(self) -> None:
@@ -63,7 +68,10 @@ class Run:
             group.create_task(self._ask(index, client))
         await self._recorder.until(lambda: reached(scenario.moment, history), MOMENT_S)
         await asyncio.sleep(scenario.delay_s)
-        await self._striker.strike(scenario.faults, group)
+        self._hung |= await self._striker.strike(scenario.faults, group)
+        for node, asker in self._askers:
+            if node in self._hung:
+                asker.hurry(HUNG_S)
 
     def _begin(self) -> None:
         scenario, cluster = self._scenario, self._cluster
@@ -94,7 +102,9 @@ class Run:
             after_pieces=client.after_pieces,
         )
         longest_s = max((fault.heal_after_s or 0.0 for fault in self._scenario.faults), default=0.0)
-        await Asker(errand, self._recorder).run(PATIENCE_S + longest_s)
+        asker = Asker(errand, self._recorder)
+        self._askers.append((node.name, asker))
+        await asker.run(HUNG_S if node.name in self._hung else PATIENCE_S + longest_s)
 
     async def _settle(self, reason: str) -> None:
         try:

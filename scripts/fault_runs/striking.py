@@ -37,8 +37,11 @@ class Striker:
         self._intake = intake
         """The node that takes the first request."""
 
-    async def strike(self, faults: Sequence[Fault], group: asyncio.TaskGroup) -> None:
-        """Do them all, one right after the other; what heals is healed by tasks of the group."""
+    async def strike(self, faults: Sequence[Fault], group: asyncio.TaskGroup) -> set[str]:
+        """Do them all, one right after the other; what heals is healed by tasks of the group.
+
+        Returns the nodes that hang for good.
+        """
         placed = self._placed()
         chosen: list[Node] = []
         for fault in faults:
@@ -48,6 +51,11 @@ class Striker:
             await self._break(fault.action, node)
             if fault.heal_after_s is not None:
                 group.create_task(self._heal(fault.action, node, fault.heal_after_s))
+        return {
+            node.name
+            for fault, node in zip(faults, chosen, strict=True)
+            if fault.action is Action.STOP_NODE and fault.heal_after_s is None
+        }
 
     def _placed(self) -> InstanceSeen | None:
         """The instance in its latest epoch."""
