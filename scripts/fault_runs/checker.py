@@ -15,6 +15,7 @@ from scripts.fault_runs.history import (
     Mended,
     RankSeen,
     Settled,
+    Struck,
     key_of,
     latest,
 )
@@ -197,10 +198,12 @@ def one_ready_epoch(history: History) -> Iterator[Violation]:
 
 
 def not_stuck(history: History, within_s: float) -> Iterator[Violation]:
-    """Any change of phase or progress, or the end of the sight, ends a wait."""
+    """Any change of phase or progress ends a wait, and so does the end of the sight or of who sees."""
     since: dict[tuple[str, ...], InstanceSeen | RankSeen] = {}
     for event in history:
-        if isinstance(event, InstanceSeen | RankSeen):
+        if isinstance(event, Struck) and event.action is Action.KILL_NODE:
+            since = {key: seen for key, seen in since.items() if seen.by != event.node}
+        elif isinstance(event, InstanceSeen | RankSeen):
             key = _key(event)
             before = since.get(key)
             if before is not None and event.here and _same_state(before, event):

@@ -256,6 +256,11 @@ def test_a_rank_that_loads_without_end_is_found() -> None:
     assert "loading for 35 s" in check(events)[0].what
 
 
+def test_what_a_node_saw_before_it_died_is_not_stuck() -> None:
+    last = RankSeen(at_s=1.0, by="n2", instance="i", epoch=1, rank=1, phase="loading")
+    assert rules(run(last, Mended(at_s=55.0), without=(Mended,))) == []
+
+
 # -- the cluster -----------------------------------------------------------------------------------
 
 
