@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 
 from actors.coordination.register import precedence
+from actors.planner.machines import names_of
 from bus.messages.base import InstanceId, ModelId, NodeId
 from bus.messages.engine import Phase
 from bus.messages.facts import DeclaredFact, Fact, InstanceFact, NodeFact, RankFact
@@ -94,7 +95,7 @@ class Placed:
 
     def __init__(self, facts: Mapping[str, Fact]) -> None:
         values = tuple(facts.values())
-        self._names = {fact.id: fact.name for fact in values if isinstance(fact, NodeFact)}
+        self._names = names_of([fact for fact in values if isinstance(fact, NodeFact)])
         self._said = {(fact.id, fact.epoch): fact for fact in values if isinstance(fact, InstanceFact)}
         self._ranks = {
             (fact.instance, fact.epoch, fact.rank): fact for fact in values if isinstance(fact, RankFact)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import TypeVar
 
+from actors.planner.machines import names_of
 from api.errors import invalid
 from api.schema import INT32_MAX, PlacementBody
 from bus.messages.base import ModelId, NodeId
@@ -52,15 +53,14 @@ def body_of(query: Mapping[str, str]) -> PlacementBody:
 
 def node_named(name: str, nodes: Sequence[NodeFact]) -> NodeId:
     """The node of that id, else of that name. Raises ApiError 400 when there is none, or more than one."""
-    for node in nodes:
-        if node.id == name:
-            return node.id
+    names = names_of(nodes)
+    for node, told_apart in names.items():
+        if name in (node, told_apart):
+            return node
     found = sorted(node.id for node in nodes if node.name == name)
-    if len(found) == 1:
-        return found[0]
     if found:
         raise invalid(f"Several nodes are called '{name}': give an id ({', '.join(found)}).", "nodes")
-    known = ", ".join(sorted(node.name for node in nodes)) or "none yet"
+    known = ", ".join(sorted(names.values())) or "none yet"
     raise invalid(f"There is no node '{name}' in the cluster; there are: {known}.", "nodes")
 
 

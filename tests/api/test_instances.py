@@ -62,6 +62,13 @@ async def test_everything_can_be_fixed(gateway: ScriptedGateway, url: str) -> No
     assert replicas == 2
 
 
+async def test_nodes_of_one_name_can_be_told_apart_as_they_are_shown(
+    gateway: ScriptedGateway, url: str
+) -> None:
+    assert (await place(url, nodes=["attic (0c)", "study"])).status == 201
+    assert gateway.created[0][0].nodes == (C, A)
+
+
 async def test_what_was_declared_is_told_whole(gateway: ScriptedGateway, url: str) -> None:
     created = (await place(url, replicas=2)).json()
     assert created["object"] == "list"
@@ -94,7 +101,11 @@ async def test_nulls_are_as_good_as_nothing(gateway: ScriptedGateway, url: str) 
         ({"model": None}, "model", "Expected"),
         ({"sharding": "diagonal"}, "sharding", "none of pipeline, tensor, hybrid"),
         ({"interconnect": "string"}, "interconnect", "none of ring, jaccl"),
-        ({"nodes": ["cellar"]}, "nodes", "no node 'cellar' in the cluster; there are: attic, attic, study"),
+        (
+            {"nodes": ["cellar"]},
+            "nodes",
+            "there are: attic (0b), attic (0c), study",
+        ),
         ({"nodes": ["attic"]}, "nodes", "give an id (0b, 0c)"),
         ({"nodes": "study"}, "nodes", "xpected"),
         ({"layers": [3, 0]}, "layers[1]", ">= 1"),
@@ -143,7 +154,7 @@ async def test_a_dry_run_shows_the_best_choice_and_declares_nothing(
     assert (body["object"], body["dry_run"]) == ("list", True)
     [choice] = body["data"] if isinstance(body["data"], list) else []
     assert (choice["object"], choice["why"], choice["score"]) == ("instance.choice", CHOICE.why, 31.4)
-    assert [stage["names"] for stage in choice["stages"]] == [["study"], ["attic"]]
+    assert [stage["names"] for stage in choice["stages"]] == [["study"], ["attic (0b)"]]
     assert gateway.previewed == [Wish(ModelId("m"), nodes=(A,))]
     assert gateway.created == []
 
@@ -227,4 +238,4 @@ async def test_what_is_placed_is_listed_and_found_by_id(gateway: ScriptedGateway
     assert (found["phase"], found["reason"]) == ("waiting", "it was asked for")
     ranks = found["ranks"]
     assert isinstance(ranks, list)
-    assert [rank["name"] for rank in ranks] == ["study", "attic"]
+    assert [rank["name"] for rank in ranks] == ["study", "attic (0b)"]

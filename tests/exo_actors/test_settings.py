@@ -86,6 +86,7 @@ def test_every_flag_has_a_variable(tmp_path: Path) -> None:
         "EXO_CLUSTER_KEY": "/run/secrets/cluster.key",
         "EXO_NO_MDNS": "1",
         "EXO_NO_AUTO_PLACE": "1",
+        "EXO_NO_MODEL": "1",
     }
     assert {variable(flag) for flag, *_ in (*VALUES, *SWITCHES)} == environment.keys()
     settings = read(["watch"], environment)
@@ -103,6 +104,7 @@ def test_every_flag_has_a_variable(tmp_path: Path) -> None:
     assert settings.cluster_key == "/run/secrets/cluster.key"
     assert not settings.mdns
     assert not settings.auto_place
+    assert settings.serve_nothing
 
 
 def test_a_flag_replaces_its_variable(tmp_path: Path) -> None:
