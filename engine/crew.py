@@ -11,6 +11,7 @@ import zmq
 from bus.counts import Counts
 from bus.keys import Keys, ZapGate, secure_client, secure_server
 from bus.messages.engine import Connect, Part
+from bus.messages.placement import Interconnect
 from bus.sockets import bind
 from engine.conductor import Conductor
 from engine.follower import Follower
@@ -18,6 +19,7 @@ from engine.gauges import Gauges
 from engine.group import Place
 from engine.hop import MOST_UNSENT, Inlet, Outlet, Parcel
 from engine.inbox import Inbox
+from engine.jaccl import NoRdma, check_available
 from engine.loader import Share
 from engine.plan import Result
 from engine.rank import Rank, Way
@@ -37,7 +39,12 @@ class Crew:
     """Made when a rank is told its part; connected when all ranks listen."""
 
     def __init__(self, part: Part, inbox: Inbox, gauges: Gauges, keys: Keys | None) -> None:
-        """Raises Unreachable if it can't listen."""
+        """Raises Unreachable if it can't listen, or where RDMA is asked for and can't be had."""
+        if part.interconnect is Interconnect.JACCL:
+            try:
+                check_available()
+            except NoRdma as error:
+                raise Unreachable(str(error)) from error
         self._part = part
         self._inbox = inbox
         self._gauges = gauges

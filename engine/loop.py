@@ -3,16 +3,15 @@
 import logging
 import secrets
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Final, TypeAlias
 
 from bus.messages.base import SequenceId
 from bus.messages.engine import Connect, Load, Prefilled, Refused, Step
 from bus.messages.generation import Delta, Refusal, RefusalCode
-from engine.batch import Batch, Outcome
+from engine.batch import Batch
 from engine.border import active_bytes, cached_bytes
 from engine.gauges import Gauges, Reading
 from engine.pace import Pace
@@ -22,6 +21,7 @@ from engine.scheduler import Room, WaitingLine, rank
 from engine.sequence import Sequence
 from engine.steps import Chosen, Entry, Kept, Progress, Stepper
 from engine.threads import Threads
+from engine.track import Track
 from engine.work import Drop, End, Job, Work
 
 logger = logging.getLogger(__name__)
@@ -40,30 +40,9 @@ class Member:
     entry: Entry
     rank: float
     """Its place in line."""
-    lane: "_Lane | None" = None
+    lane: Track | None = None
     kept: Kept | None = None
     """What is computed of its prompt, while it is put aside."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Begun:
-    """A step under way, as its pace is learned from it."""
-
-    since_s: float
-    granted: int
-    decoding: bool
-    after_join: bool
-
-
-@dataclass(slots=True, eq=False)
-class _Lane:
-    """Sequences that step together, while those of other lanes are elsewhere."""
-
-    batch: Batch
-    since_s: float = 0.0
-    """When it could begin its next step: at the end of the last one, if there was no rest between."""
-    just_joined: bool = False
-    begun: deque[_Begun] = field(default_factory=deque)
 
 
 class StepLoop:
@@ -88,7 +67,7 @@ class StepLoop:
     ) -> None:
         """`batches`: one for each of the stepper's lanes."""
         self._stepper = stepper
-        self._lanes = [_Lane(batch) for batch in batches]
+        self._lanes = [Track(batch) for batch in batches]
         self._sequence_of = sequence_of
         self._vocabulary = vocabulary
         self._inbox = inbox
@@ -153,9 +132,8 @@ class StepLoop:
         """Everything that came in; where there is nothing to compute, wait for something. False: end."""
         if not self._busy:
             self._take(self._inbox.get())
-            now = time.monotonic()
             for lane in self._lanes:
-                lane.since_s = now
+                lane.wake()
         while not self._ended:
             try:
                 self._take(self._inbox.get_nowait())
@@ -198,7 +176,7 @@ class StepLoop:
 
     # -- a step begins ---------------------------------------------------------------------------
 
-    def _begin_steps(self, lane: _Lane) -> None:
+    def _begin_steps(self, lane: Track) -> None:
         """As many as may be under way: more than one only of prompts that nobody's tokens wait behind."""
         while lane.batch.may_begin(self._depth(lane)):
             decoding = self._decoding
@@ -207,21 +185,18 @@ class StepLoop:
                 return
             self._begin_step(lane, decoding)
 
-    def _depth(self, lane: _Lane) -> int:
+    def _depth(self, lane: Track) -> int:
         if not self._decoding:
             return self._stepper.depth
         return min(self._stepper.depth, 2 if lane.batch.decoding else 1)
 
-    def _begin_step(self, lane: _Lane, decoding: bool) -> None:
+    def _begin_step(self, lane: Track, decoding: bool) -> None:
         decoding = decoding or lane.batch.joining > 0
         granted = self._pace.slice(lane.batch.position, decoding, lane.just_joined)
         self._threads.for_step(prefills=lane.batch.prefilling > 0)
-        lane.begun.append(_Begun(lane.since_s, granted, decoding, lane.just_joined))
-        lane.just_joined = lane.batch.joining > 0
-        lane.batch.begin(granted)
-        lane.since_s = time.monotonic()
+        lane.begin(granted, decoding)
 
-    def _insert_next(self, lane: _Lane, decoding: bool) -> None:
+    def _insert_next(self, lane: Track, decoding: bool) -> None:
         if not len(self._waiting):
             return
         self._give_way(lane)
@@ -253,17 +228,17 @@ class StepLoop:
         )
         return Member(self._sequence_of(job), entry, self._rank(job))
 
-    def _insert(self, lane: _Lane, member: Member) -> None:
+    def _insert(self, lane: Track, member: Member) -> None:
         job = member.sequence.job
         if not len(lane.batch):
-            lane.since_s = time.monotonic()
+            lane.wake()
         uid = lane.batch.insert(member.entry, member.kept)
         # What was kept is the batch's now: held here, too, it would be in memory twice.
         self._members[uid] = replace(member, lane=lane, kept=None)
         self._uids[job.sequence] = uid
         logger.debug("%s begins: %d tokens, %d in the batch", job.sequence, len(job.tokens), len(lane.batch))
 
-    def _give_way(self, lane: _Lane) -> None:
+    def _give_way(self, lane: Track) -> None:
         """Put a long prefill aside for a prompt that is much shorter than what is left of it."""
         lone = lane.batch.lone_prefill()
         if lone is None:
@@ -281,29 +256,12 @@ class StepLoop:
     def _finish_steps(self) -> None:
         for stepped in self._stepper.wait():
             lane = self._lanes[stepped.lane]
-            outcome = lane.batch.finish(stepped)
-            self._learn(lane, outcome)
+            outcome, self._pace = lane.finish(stepped, self._pace)
             deltas = self._deltas(outcome.chosen)
             self._say(deltas, self._progress(outcome.progress))
             self._refuse(outcome.failed)
         if time.monotonic() - self._read_s > READING_S:
             self._read()
-
-    def _learn(self, lane: _Lane, outcome: Outcome) -> None:
-        lane.since_s = time.monotonic()
-        if not outcome.done:
-            return
-        begun = lane.begun.popleft()
-        took = lane.since_s - begun.since_s
-        if outcome.sliced:
-            if not begun.after_join:
-                self._pace = self._pace.after_slice(
-                    took, outcome.sliced, outcome.position, begun.granted, begun.decoding
-                )
-        elif begun.after_join:
-            self._pace = self._pace.after_join(took)
-        elif not outcome.joined:
-            self._pace = self._pace.after_decode(took)
 
     def _deltas(self, chosen: list[Chosen]) -> tuple[Delta, ...]:
         deltas, over = [], []
@@ -350,7 +308,7 @@ class StepLoop:
         """Nothing is left to do: give back memory."""
         self._stepper.settle()
         for lane in self._lanes:
-            lane.just_joined = False
+            lane.rest()
         self._read()
 
     def _read(self) -> None:
