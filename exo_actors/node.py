@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Iterable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from api.settings import ApiSettings
 from bus.bus import Bus
 from bus.cluster import Cluster
 from bus.messages.base import ModelId, NodeId
-from bus.messages.facts import DeclaredFact, Fact
+from bus.messages.facts import DeclaredFact, Fact, NodeFact
 from bus.messages.placement import Wish
 from exo_actors import __version__, console
 from exo_actors.cluster_key import cluster_key
@@ -133,11 +134,11 @@ class Node:
             group.create_task(self._moved())
 
     async def _moved(self) -> None:
-        """Until no instance has a rank here any more."""
-        view, changes = self.bus.view, self.bus.view.changes()
+        """Until no instance has a rank here any more, or nobody is left to take it."""
+        view, changes, me = self.bus.view, self.bus.view.changes(), self.gateway.node
         try:
             async with asyncio.timeout(LEAVE_S):
-                while any(_runs_on(fact, self.gateway.node) for fact in view.facts().values()):
+                while _has_to_move(me, view.facts().values()):
                     await anext(aiter(changes))
         except TimeoutError:
             logger.warning("what runs here could not move to other nodes within %g s", LEAVE_S)
@@ -188,8 +189,18 @@ class Node:
         self.gave_up.get_loop().call_soon_threadsafe(tell)
 
 
-def _runs_on(fact: Fact, node: NodeId) -> bool:
-    return isinstance(fact, DeclaredFact) and not fact.withdrawn and node in fact.instance.nodes
+def _has_to_move(me: NodeId, facts: Iterable[Fact]) -> bool:
+    """Whether something runs here that another node could take."""
+    runs_here = others_stay = False
+    for fact in facts:
+        match fact:
+            case DeclaredFact(instance=instance, withdrawn=False):
+                runs_here |= me in instance.nodes
+            case NodeFact(id=node, leaving=False):
+                others_stay |= node != me
+            case _:
+                pass
+    return runs_here and others_stay
 
 
 async def _cancelled(task: "asyncio.Task[None]") -> None:

@@ -1,4 +1,4 @@
-"""What a node does of what is declared: it begins, drains and releases epochs, and never mixes two of them."""
+"""What a node does of all that is declared: it begins, drains and releases epochs, and never mixes them."""
 
 from actors.local_part import Steps, next_steps
 from bus.messages.base import InstanceId, ModelId, NodeId

@@ -9,13 +9,14 @@ import pytest
 
 from bus.messages.base import ModelId, NodeId
 from bus.messages.envelope import Body
+from bus.messages.facts import CoordinatorFact
 from bus.messages.generation import Refusal
 from bus.messages.peers import Relayed
 from bus.messages.placement import Sharding, Wish
 from bus.messages.request import Completed
 from tests.node.clusters import cluster, node_id, place, served
 from tests.node.conftest import TINY
-from tests.node.nodes import answer, decoding, engines, events, order, ready, text
+from tests.node.nodes import answer, decoding, engines, events, order, ready, text, until
 
 PIPELINE = Wish(model=ModelId(TINY), sharding=Sharding.PIPELINE, stages=2)
 
@@ -98,3 +99,49 @@ class Lossy:
             self.lost += 1
             return True
         return self.notify(node, body)
+
+
+async def test_a_node_that_leaves_has_what_it_runs_moved_first(tmp_path: Path, models_dir: Path) -> None:
+    async with cluster(3, tmp_path, models_dir, "--no-model") as nodes:
+        stays, leaves = nodes[0], nodes[2]
+        wish = Wish(model=ModelId(TINY), nodes=(node_id(leaves), node_id(nodes[1])))
+        instance = await place(stays, wish)
+        await served(stays, instance.id)
+        whole = await answer(stays, order("whole", TINY, tokens=1500))
+        stream = asyncio.create_task(answer(stays, order("stream", TINY, tokens=1500)))
+        await decoding(stays, "stream")
+        await leaves.leave()
+        await leaves.stop()
+        assert await stream == whole
+        moved = await served(stays, instance.id, epoch=2)
+        assert node_id(leaves) not in moved.nodes
+
+
+async def test_the_loss_of_the_coordinator_unloads_nothing(tmp_path: Path, models_dir: Path) -> None:
+    async with cluster(3, tmp_path, models_dir, "--no-model") as nodes:
+        wish = Wish(model=ModelId(TINY), nodes=(node_id(nodes[1]), node_id(nodes[2])))
+        instance = await place(nodes[2], wish)
+        await served(nodes[1], instance.id)
+        stream = asyncio.create_task(answer(nodes[2], order("stream", TINY, tokens=1000)))
+        await decoding(nodes[2], "stream")
+        before = engines()
+        await nodes[0].stop()
+        successor = await until(
+            nodes[2].bus.view, CoordinatorFact, lambda fact: fact.node == node_id(nodes[1])
+        )
+        assert successor.term.number == 2
+        assert len(await stream) > 0
+        assert engines() == before
+        await place(nodes[2], Wish(model=ModelId(TINY), nodes=(node_id(nodes[2]),)))
+
+
+async def test_a_full_restart_brings_back_what_was_declared(tmp_path: Path, models_dir: Path) -> None:
+    async with cluster(2, tmp_path, models_dir, "--no-model") as nodes:
+        instance = await place(nodes[0], PIPELINE)
+        await served(nodes[1], instance.id)
+        before = await answer(nodes[0], order("before", TINY))
+        await asyncio.gather(*(node.stop() for node in nodes))
+    async with cluster(2, tmp_path, models_dir, "--no-model") as nodes:
+        again = await served(nodes[1], instance.id)
+        assert again.nodes == instance.nodes
+        assert await answer(nodes[1], order("after", TINY)) == before
