@@ -17,9 +17,9 @@ from engine.conductor import Conductor
 from engine.follower import Follower
 from engine.gauges import Gauges
 from engine.group import Place
-from engine.hop import MOST_UNSENT, Inlet, Outlet, Parcel
+from engine.hop import MOST_UNSENT, Carrier, Collective, Inlet, Outlet, Parcel
 from engine.inbox import Inbox
-from engine.jaccl import NoRdma, check_available
+from engine.jaccl import Mesh, NoRdma, check_available
 from engine.loader import Share
 from engine.plan import Result
 from engine.rank import Rank, Way
@@ -53,19 +53,24 @@ class Crew:
         self._gate = ZapGate(self._context, keys, Counts()) if keys else None
         self._outlets: list[Outlet] = []
         self._group: mx.distributed.Group | None = None
+        self._hop_group: mx.distributed.Group | None = None
         socket = self._socket(zmq.PULL)
         if keys:
             secure_server(socket, keys)
         try:
             self.hop = bind(socket, part.listen)
-            self._place = Place(part.listen) if part.tensor > 1 else None
+            self._place = Place(part.listen) if self._needs_place else None
         except OSError as error:
             raise Unreachable(str(error)) from error
         self._inlet = Inlet(socket, inbox.bell)
 
     @property
+    def _needs_place(self) -> bool:
+        return self._part.tensor > 1 or self._part.interconnect is Interconnect.JACCL
+
+    @property
     def ring(self) -> str:
-        """Where its place in its stage's tensor group will be; empty without such a group."""
+        """Where its place in a group will be; empty without one."""
         return self._place.endpoint if self._place else ""
 
     def connect(self, others: Connect) -> None:
@@ -77,14 +82,31 @@ class Crew:
             )
         self._hops = others.hops
         if self._place is not None:
-            mates = others.rings[part.stage * part.tensor : (part.stage + 1) * part.tensor]
             try:
-                self._group = self._place.join(mates, part.rank % part.tensor)
-            except RuntimeError as error:
+                self._join(self._place, others)
+            except (RuntimeError, NoRdma) as error:
                 raise Unreachable(
-                    f"the tensor group of stage {part.stage} did not come together ({error}): check that "
-                    "its nodes reach each other, and start the instance again"
+                    f"the group of rank {part.rank} did not come together ({error}): check that its nodes "
+                    "reach each other, and start the instance again"
                 ) from error
+
+    def _join(self, place: Place, others: Connect) -> None:
+        """The group that divides our stage's layers, or, by RDMA, the one that hidden states go through."""
+        part = self._part
+        size = part.tensor if part.tensor > 1 else part.ranks
+        start = part.rank - part.rank % size
+        mates = slice(start, start + size)
+        if part.interconnect is Interconnect.JACCL:
+            mesh = Mesh(tuple(row[mates] for row in others.devices[mates]), others.rings[start])
+            group = place.join_by_rdma(mesh, part.rank - start)
+        else:
+            group = place.join(others.rings[mates], part.rank - start)
+        if part.tensor > 1:
+            self._group = group
+        else:
+            self._hop_group = group
+            if part.rank:
+                self._inlet.carry(Collective(group, source=part.rank - 1))
 
     @property
     def share(self) -> Share:
@@ -122,14 +144,16 @@ class Crew:
 
     def _onward(self) -> Outlet | None:
         target = self._part.rank + self._part.tensor
-        return self._outlet(target) if target < self._part.ranks else None
+        if target >= self._part.ranks:
+            return None
+        return self._outlet(target, Collective(self._hop_group, target=target) if self._hop_group else None)
 
-    def _outlet(self, rank: int) -> Outlet:
+    def _outlet(self, rank: int, carrier: Carrier | None = None) -> Outlet:
         socket = self._socket(zmq.PUSH)
         if self._keys:
             secure_client(socket, self._keys)
         socket.connect(self._hops[rank])
-        outlet = Outlet(socket)
+        outlet = Outlet(socket, carrier)
         self._outlets.append(outlet)
         return outlet
 

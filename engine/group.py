@@ -1,4 +1,4 @@
-"""A stage's tensor group: ranks that divide each layer between them, over MLX's own ring."""
+"""A group of ranks that compute or send arrays by MLX's own means: its ring, or RDMA."""
 
 import json
 import os
@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import mlx.core as mx
+
+from engine.jaccl import Mesh, environment, write_devices
 
 
 class Place:
@@ -30,16 +32,27 @@ class Place:
         Waits for all of them, and holds the interpreter meanwhile. Raises RuntimeError if one can't be
         reached.
         """
-        with tempfile.NamedTemporaryFile("w", suffix=".json", delete=False) as file:
-            json.dump([[member] for member in members], file)
-        os.environ.update(MLX_RANK=str(rank), MLX_HOSTFILE=file.name)
+        with tempfile.TemporaryDirectory() as folder:
+            hosts = Path(folder, "hosts.json")
+            hosts.write_text(json.dumps([[member] for member in members]))
+            os.environ.update(MLX_RANK=str(rank), MLX_HOSTFILE=str(hosts))
+            return self._init("ring", len(members))
+
+    def join_by_rdma(self, mesh: Mesh, rank: int) -> mx.distributed.Group:
+        """The same with jaccl; raises NoRdma for a mesh with a hole."""
+        with tempfile.TemporaryDirectory() as folder:
+            devices = Path(folder, "devices.json")
+            write_devices(mesh, devices)
+            os.environ.update(environment(mesh, rank, devices))
+            return self._init("jaccl", len(mesh.devices))
+
+    def _init(self, backend: str, members: int) -> mx.distributed.Group:
         try:
-            group = mx.distributed.init(strict=True, backend="ring")
+            group = mx.distributed.init(strict=True, backend=backend)
         finally:
-            Path(file.name).unlink()
             self.close()
-        if group.size() != len(members):
-            raise RuntimeError(f"it has {group.size()} ranks instead of {len(members)}")
+        if group.size() != members:
+            raise RuntimeError(f"it has {group.size()} ranks instead of {members}")
         return group
 
     def close(self) -> None:

@@ -33,8 +33,11 @@ class Carrier(Protocol):
     """How an array gets to the other side. A header, its shape and type always travel over ZeroMQ, where
     waiting costs nothing."""
 
-    def send(self, array: mx.array) -> list[memoryview]:
-        """Send it, or return the frames to send along."""
+    def frames(self, array: mx.array) -> list[memoryview]:
+        """What is sent along with the header."""
+
+    def push(self, array: mx.array) -> None:
+        """Send it by another way, once the other side knows that it comes."""
 
     def receive(self, shape: tuple[int, ...], dtype: mx.Dtype, frames: list[zmq.Frame]) -> mx.array: ...
 
@@ -42,10 +45,13 @@ class Carrier(Protocol):
 class Inband:
     """As another frame of the same message: bytes as they are, whatever the type."""
 
-    def send(self, array: mx.array) -> list[memoryview]:
+    def frames(self, array: mx.array) -> list[memoryview]:
         flat = mx.contiguous(array).view(mx.uint8)
         mx.eval(flat)
         return [numpy.asarray(flat).data]
+
+    def push(self, array: mx.array) -> None:
+        """It is there already."""
 
     def receive(self, shape: tuple[int, ...], dtype: mx.Dtype, frames: list[zmq.Frame]) -> mx.array:
         flat = mx.array(numpy.frombuffer(frames[0].buffer, numpy.uint8))
@@ -62,10 +68,12 @@ class Collective:
         self._source = source
         self._target = target
 
-    def send(self, array: mx.array) -> list[memoryview]:
+    def frames(self, array: mx.array) -> list[memoryview]:
+        return []
+
+    def push(self, array: mx.array) -> None:
         assert self._target is not None
         mx.eval(mx.distributed.send(array, self._target, group=self._group))
-        return []
 
     def receive(self, shape: tuple[int, ...], dtype: mx.Dtype, frames: list[zmq.Frame]) -> mx.array:
         assert self._source is not None
@@ -92,8 +100,10 @@ class Outlet:
         frames: list[bytes | memoryview] = [parcel.header]
         if parcel.hidden is not None:
             shape = numpy.array(parcel.hidden.shape, numpy.int64).tobytes()
-            frames += [str(parcel.hidden.dtype).encode(), shape, *self._carrier.send(parcel.hidden)]
+            frames += [str(parcel.hidden.dtype).encode(), shape, *self._carrier.frames(parcel.hidden)]
         self._socket.send_multipart(frames, copy=False)
+        if parcel.hidden is not None:
+            self._carrier.push(parcel.hidden)
 
     def close(self) -> None:
         self._socket.close()

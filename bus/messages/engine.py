@@ -76,6 +76,8 @@ class Connect(Message, frozen=True):
     """Endpoints in rank order."""
     rings: tuple[str, ...]
     """HOST:PORT of each rank's place in its stage's tensor group, in rank order; empty without groups."""
+    devices: tuple[tuple[str, ...], ...] = ()
+    """With jaccl: row r, column c is rank r's RDMA device that leads to rank c; empty where none does."""
 
 
 class Submit(Message, frozen=True):

@@ -161,6 +161,8 @@ async def test_an_engine_whose_node_closes_the_pipe_is_gone_within_a_second(mode
 NODE = """
 import subprocess, sys
 child = subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE)
+child.stdin.write(b"\\n")
+child.stdin.flush()
 print(child.pid, flush=True)
 child.wait()
 """

@@ -15,6 +15,7 @@ from mlx.nn.layers.base import Module
 from engine.border import Network
 from engine.caches import Cache, merged
 from engine.examine import examine, pipeline_problem
+from engine.group import Place
 from engine.stage import Stage
 from scripts.make_model import make_model
 from tests.engine.process import ROOT
@@ -159,31 +160,39 @@ def test_the_examination_can_be_run_as_a_program(folder: Path) -> None:
 
 
 ACROSS = """
-import sys
 import os
+import sys
 import mlx.core as mx
-from engine.hop import Collective, Inband
+import zmq
+from engine.hop import Collective, Inlet, Outlet, Parcel
+from engine.inbox import Bell
 
-os.environ.update(MLX_RANK=sys.argv[1], MLX_HOSTFILE=sys.argv[2])
+rank, hosts, endpoint = sys.argv[1:]
+os.environ.update(MLX_RANK=rank, MLX_HOSTFILE=hosts)
 group = mx.distributed.init(strict=True, backend="ring")
 hidden = mx.arange(24, dtype=mx.float32).astype(mx.bfloat16).reshape(2, 3, 4)
-if group.rank() == 0:
-    assert Collective(group, target=1).send(hidden) == []
-else:
-    came = Collective(group, source=0).receive((2, 3, 4), mx.bfloat16, [])
-    assert mx.array_equal(came, hidden) and came.dtype == mx.bfloat16
-mx.eval(mx.distributed.all_sum(mx.array(1.0), group=group))
+with zmq.Context() as context:
+    if group.rank() == 0:
+        with context.socket(zmq.PUSH) as socket:
+            socket.connect(endpoint)
+            Outlet(socket, Collective(group, target=1)).send(Parcel(b"plan", hidden))
+    else:
+        with context.socket(zmq.PULL) as socket:
+            socket.bind(endpoint)
+            parcel = Inlet(socket, Bell(), Collective(group, source=0)).receive()
+            assert parcel.header == b"plan"
+            assert mx.array_equal(parcel.hidden, hidden) and parcel.hidden.dtype == mx.bfloat16
 """
 
 
 def test_hidden_states_travel_through_mlxs_own_groups_as_well(tmp_path: Path) -> None:
-    from engine.group import Place
-
     places = [Place("127.0.0.1") for _ in range(2)]
     hosts = tmp_path / "hosts.json"
     hosts.write_text(str([[place.endpoint] for place in places]).replace("'", '"'))
+    program = [sys.executable, "-c", ACROSS]
     processes = [
-        subprocess.Popen([sys.executable, "-c", ACROSS, str(rank), str(hosts)], cwd=ROOT) for rank in range(2)
+        subprocess.Popen([*program, str(rank), str(hosts), f"ipc://{tmp_path}/hop"], cwd=ROOT)
+        for rank in range(2)
     ]
     try:
         assert [process.wait(30) for process in processes] == [0, 0]
