@@ -38,10 +38,15 @@ Undelivered = Callable[[tuple[SequenceId, ...], str], object]
 
 
 class EngineLink:
-    """Started for one launch of an engine, and never used again after its end."""
+    """Started for one launch of an engine, and never used again after its end. It may be started before there
+    is anybody to use it: what it says until it is attached is kept."""
 
-    def __init__(self, bus: Bus, said: Said, lost: Lost, undelivered: Undelivered) -> None:
-        self._said, self._lost, self._undelivered = said, lost, undelivered
+    def __init__(self, bus: Bus) -> None:
+        """Use `start`."""
+        self._kept: list[FromEngine] = []
+        self._said: Said = self._kept.append
+        self._lost: Lost = _nobody_cares
+        self._undelivered: Undelivered = _nobody_sent
         # Only who knows this name is heard as this engine; it is told to the process and nobody else.
         self._identity = new_identity()
         self._peer: Peer = bus.expect(self._identity, receive=self._receive, gone=self._gone, name="engine")
@@ -51,9 +56,9 @@ class EngineLink:
         self._over = False
 
     @classmethod
-    async def start(cls, bus: Bus, *, said: Said, lost: Lost, undelivered: Undelivered) -> "EngineLink":
+    async def start(cls, bus: Bus) -> "EngineLink":
         """Start an engine process and expect it on the bus."""
-        link = cls(bus, said, lost, undelivered)
+        link = cls(bus)
         try:
             link._process = await EngineProcess.start(
                 bus.commands_endpoint, link._identity, bus.keys, link._exited
@@ -62,6 +67,18 @@ class EngineLink:
             link.kill()
             raise
         return link
+
+    def attach(self, said: Said, lost: Lost, undelivered: Undelivered) -> None:
+        """From now on these are told, of what it has said so far first."""
+        kept, self._kept = self._kept, []
+        self._said, self._lost, self._undelivered = said, lost, undelivered
+        for body in kept:
+            said(body)
+
+    @property
+    def lives(self) -> bool:
+        """Its process runs."""
+        return not self._over and self._process is not None and self._process.runs
 
     def command(self, body: ToEngine) -> None:
         """Send a command; if it is not taken, `undelivered` says so."""
@@ -145,3 +162,11 @@ class EngineLink:
     def _exited(self, code: int) -> None:
         if not self._over:
             self._lost(code)
+
+
+def _nobody_cares(_code: int | None) -> None:
+    """An engine that nobody uses has ended."""
+
+
+def _nobody_sent(_sequences: tuple[SequenceId, ...], _reason: str) -> None:
+    """An engine that nobody uses was sent nothing."""

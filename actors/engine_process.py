@@ -63,6 +63,11 @@ class EngineProcess:
         """The process's id."""
         return self._process.pid
 
+    @property
+    def runs(self) -> bool:
+        """It has not ended yet."""
+        return self._process.returncode is None
+
     def kill(self) -> None:
         """End it at once."""
         # Not by the process object's own `kill`: that looks first whether the process has ended, and so takes

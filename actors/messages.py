@@ -212,6 +212,12 @@ class PeerAsked:
     body: Dispatched | Abandoned
 
 
+@dataclass(frozen=True, slots=True)
+class TakeEngine:
+    """Answered with an engine process that nobody uses: one that was started ahead, or else a new one."""
+
+
+StockMessage: TypeAlias = TakeEngine | Tick
 DoorMessage: TypeAlias = Dispatch | Abandon
 RelayMessage: TypeAlias = Relayed
 RunnerMessage: TypeAlias = (

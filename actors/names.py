@@ -8,6 +8,7 @@ from actors.messages import (
     PlacementMessage,
     RelayMessage,
     RunnerMessage,
+    StockMessage,
     SupervisorMessage,
     TopologyMessage,
 )
@@ -17,6 +18,7 @@ SUPERVISOR: Name[SupervisorMessage] = Name("supervisor")
 TOPOLOGY: Name[TopologyMessage] = Name("topology")
 DOWNLOADER: Name[DownloaderMessage] = Name("downloader")
 PLACEMENT: Name[PlacementMessage] = Name("placement")
+STOCK: Name[StockMessage] = Name("stock")
 EXCHANGE: Name[ExchangeMessage] = Name("exchange")
 
 

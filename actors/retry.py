@@ -32,7 +32,7 @@ REQUEST_RETRIES = RetryPolicy(attempts=3, backoff=Backoff(first_s=0.1, longest_s
 """A request whose engine is lost under it goes on with another. Counted from its last new token: one whose
 own computing ends engines is not handed to all of them in turn."""
 
-DOOR_RETRIES = RetryPolicy(attempts=120, backoff=Backoff(first_s=0.02, longest_s=0.5))
+DOOR_RETRIES = RetryPolicy(attempts=240, backoff=Backoff(first_s=0.02, longest_s=0.25))
 """A request that no engine has taken asks again, for about a minute: by then a node that fell silent has been
 noticed, its model placed anew, and the way there is known. Where it waits in a line, it is not asking."""
 

@@ -26,6 +26,7 @@ from actors.messages import (
 )
 from actors.retry import ENGINE_RESTARTS
 from actors.runner_settings import RunnerSettings
+from actors.stock import take_engine
 from actors.watchdog import Watchdog
 from bus.bus import Bus
 from bus.messages.base import NodeId, SequenceId
@@ -139,8 +140,8 @@ class Runner(LoopActor[RunnerMessage]):
         me = self.actor_ref
         self._watchdog = Watchdog(self._settings.deadlines, time.monotonic())
         self._enter(PhaseChange(phase=Phase.CONNECTING, reason="starting the engine process"))
-        self._link = await EngineLink.start(
-            self._bus,
+        self._link = link = await take_engine(self._directory, self._bus)
+        link.attach(
             said=lambda body: me.post(EngineSaid(launch, body)),
             lost=lambda code: me.post(EngineLost(launch, code)),
             undelivered=lambda sequences, reason: me.post(Undelivered(launch, sequences, reason)),

@@ -15,6 +15,7 @@ from actors.placement import Placement
 from actors.restarts import Intensity, Restart, Strategy
 from actors.runner import Runner
 from actors.runner_settings import RunnerSettings
+from actors.stock import Stock
 from actors.supervision import Child, Supervisor
 from actors.topology import Identity, Topology
 from bus.bus import Bus
@@ -70,7 +71,9 @@ class NodeSupervisor(Supervisor[SupervisorMessage]):
             ),
         )
         exchange = [Child(names.EXCHANGE, partial(Exchange.start, bus.mesh, directory))] if bus.mesh else []
+        stock = Child(names.STOCK, partial(Stock.start, bus))
         super().__init__(
+            stock,
             topology,
             downloader,
             placement,

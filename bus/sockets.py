@@ -21,8 +21,8 @@ class Limits:
     this is far more than a peer that lives ever needs; one that is stuck costs about 10 MB."""
     facts: int = 1_000
     """The same for each subscriber: what is dropped is mended."""
-    heartbeat_ms: int = 1_000
-    silence_ms: int = 5_000
+    heartbeat_ms: int = 300
+    silence_ms: int = 1_200
     """A peer that answers no heartbeat for so long is disconnected; one that died is, at once. Heartbeats are
     answered by ZeroMQ's own thread: they show that host and process are there, not that the process gets
     anywhere. They queue behind messages, so that a peer which reads nothing falls silent too when its queue

@@ -131,7 +131,7 @@ async def test_the_loss_of_the_coordinator_unloads_nothing(tmp_path: Path, model
         )
         assert successor.term.number == 2
         assert len(await stream) > 0
-        assert engines() == before
+        assert set(before) <= set(engines())
         await place(nodes[2], Wish(model=ModelId(TINY), nodes=(node_id(nodes[2]),)))
 
 

@@ -1,0 +1,82 @@
+"""The Stock actor: keeps an engine process started ahead: who needs one need not wait for Python and MLX."""
+
+import asyncio
+import logging
+from typing import Final
+
+from actors import names
+from actors.actor import LoopActor
+from actors.directory import Directory
+from actors.engine_link import EngineLink
+from actors.messages import StockMessage, TakeEngine, Tick
+from bus.bus import Bus
+
+logger = logging.getLogger(__name__)
+
+TAKE_S: Final = 10.0
+"""Starting a process takes milliseconds."""
+
+REFILL_S: Final = 5.0
+"""An engine was just taken, and loads: the next one is not started in its way."""
+
+
+class Stock(LoopActor[StockMessage]):
+    """A spare engine holds no model; it costs the memory of an interpreter with MLX in it. One is kept while
+    there are other nodes, whose loss would have this one start an engine while somebody waits for tokens."""
+
+    def __init__(self, bus: Bus) -> None:
+        super().__init__()
+        self._bus = bus
+        self._spare: EngineLink | None = None
+
+    def on_start(self) -> None:
+        """Begin with none: the first engines of a node have somebody waiting for them."""
+        self.tell_later(REFILL_S, Tick())
+
+    async def on_receive(self, message: StockMessage) -> EngineLink | None:
+        """Hand an engine out, or see to the spare one."""
+        match message:
+            case TakeEngine():
+                spare, self._spare = self._spare, None
+                if spare is not None and spare.lives:
+                    logger.debug("an engine that was started ahead is taken")
+                    return spare
+                return await EngineLink.start(self._bus)
+            case Tick():
+                self.tell_later(REFILL_S, Tick())
+                await self._refill()
+                return None
+
+    async def on_end(self, cause: BaseException | None) -> None:
+        """Nobody will use the spare one."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            await spare.kill_and_wait()
+
+    async def _refill(self) -> None:
+        mesh = self._bus.mesh
+        wanted = mesh is not None and bool(mesh.members)
+        spare = self._spare
+        if spare is not None and not (wanted and spare.lives):
+            self._spare = None
+            await spare.kill_and_wait()
+        if wanted and self._spare is None:
+            self._spare = await EngineLink.start(self._bus)
+
+
+async def take_engine(directory: Directory, bus: Bus) -> EngineLink:
+    """An engine that nobody uses, started ahead if there is one; none is left behind by who is interrupted."""
+    stock = directory.find(names.STOCK)
+    if stock is None:
+        return await EngineLink.start(bus)
+    taking = asyncio.ensure_future(stock.request(TakeEngine(), EngineLink, timeout=TAKE_S))
+    try:
+        return await asyncio.shield(taking)
+    except asyncio.CancelledError:
+        taking.add_done_callback(_kill)
+        raise
+
+
+def _kill(taken: asyncio.Future[EngineLink]) -> None:
+    if not taken.cancelled() and taken.exception() is None:
+        taken.result().kill()
