@@ -199,7 +199,7 @@ class Link:
         match looked.exception():
             case None:
                 job = looked.result()
-                self._send(Accepted(submit.sequence, len(job.tokens)))
+                self._send(Accepted(submit.sequence, job.prompt_tokens))
                 self._inbox.put(job)
             case Rejected() as rejected:
                 self._send(Refused(submit.sequence, rejected.refusal))

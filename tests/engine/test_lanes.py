@@ -1,0 +1,126 @@
+"""Plans that two ranks carry out one after the other, in one process: every way in and out of a lane."""
+
+from __future__ import annotations
+
+import gc
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlx.core as mx
+import msgspec
+import pytest
+
+from engine.batch import Batch
+from engine.border import Network
+from engine.generator import Generator
+from engine.hop import Parcel
+from engine.plan import Insertion, Plan, Result
+from engine.rank import Rank, Way
+from engine.stage import Stage
+from engine.steps import Entry
+from scripts.make_model import make_model
+
+PROMPT = [(7 * index + index * index // 3) % 500 + 20 for index in range(90)]
+OTHER = PROMPT[40:60]
+TOKENS = 8
+
+
+@pytest.fixture(autouse=True)
+def files_are_closed() -> Iterator[None]:
+    yield
+    gc.collect()
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("lanes")
+    names = ("llama", "gpt_oss", "qwen3_next")
+    return {name: make_model(name, root / name, layers=4) for name in names}
+
+
+class Wire:
+    """Hops without sockets: what one rank sends waits here for the other."""
+
+    def __init__(self) -> None:
+        self.parcels: deque[Parcel] = deque()
+
+    def send(self, parcel: Parcel) -> None:
+        if parcel.hidden is not None:
+            mx.eval(parcel.hidden)
+        self.parcels.append(parcel)
+
+
+class Pair:
+    """Both stages of a model."""
+
+    def __init__(self, folder: Path) -> None:
+        self.wire = Wire()
+        self.results: list[Result] = []
+        self.first = Rank(Stage(Network(folder), 0, 2), 2, Way(self.wire))
+        self.second = Rank(Stage(Network(folder), 2, 4), 2, Way(tell=self.results.append))
+        self.made: dict[int, list[int]] = {}
+
+    def apply(self, plan: Plan) -> None:
+        self.first.apply(plan, msgspec.msgpack.encode(plan), None, self.wire.parcels.popleft)
+        while self.wire.parcels:
+            parcel = self.wire.parcels.popleft()
+            told = msgspec.msgpack.decode(parcel.header, type=Plan)
+            self.second.apply(told, parcel.header, parcel.hidden, self.wire.parcels.popleft)
+        for result in self.results:
+            for uid, token in result.tokens:
+                self.made.setdefault(uid, []).append(token)
+        self.results.clear()
+
+    def decode(self, lane: int, *uids: int, slice_tokens: int = 0) -> None:
+        tokens = tuple(self.made[uid][-1] for uid in uids)
+        self.apply(Plan(lane, 0, tokens=tokens, slice_tokens=slice_tokens))
+
+
+def alone(folder: Path, prompt: list[int]) -> list[int]:
+    batch = Batch(Generator(Network(folder), 8))
+    batch.insert(Entry(prompt))
+    made: list[int] = []
+    while len(made) < TOKENS:
+        made += [chosen.token for chosen in batch.step(64).chosen]
+    return made
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt_oss", "qwen3_next"])
+def test_a_prefill_that_gives_way_goes_on_at_every_rank_even_in_another_lane(
+    folders: dict[str, Path], architecture: str
+) -> None:
+    folder = folders[architecture]
+    pair = Pair(folder)
+    pair.apply(Plan(0, 1, insert=(Insertion(1, Entry(PROMPT)),), slice_tokens=25))
+    pair.apply(Plan(0, 2, slice_tokens=25))
+    pair.apply(Plan(0, 3, aside=(1,), insert=(Insertion(2, Entry(OTHER)),), slice_tokens=64))
+    pair.apply(Plan(0, 4, join=(2,)))
+    # A step that decodes and slices sends its hidden states twice.
+    pair.apply(
+        Plan(0, 5, insert=(Insertion(3, Entry(PROMPT[:30])),), slice_tokens=16, tokens=(pair.made[2][-1],))
+    )
+    pair.decode(0, 2, slice_tokens=16)
+    pair.apply(Plan(1, 6, insert=(Insertion(1),), slice_tokens=64))
+    pair.apply(Plan(1, 7, join=(1,)))
+    pair.apply(Plan(0, 8, join=(3,), tokens=(pair.made[2][-1],)))
+    while len(pair.made[3]) < TOKENS:
+        pair.decode(1, 1)
+        pair.decode(0, 2, 3)
+    for uid, prompt in ((1, PROMPT), (2, OTHER), (3, PROMPT[:30])):
+        assert pair.made[uid][:TOKENS] == alone(folder, prompt)
+
+
+def test_what_leaves_is_gone_from_every_rank(folders: dict[str, Path]) -> None:
+    pair = Pair(folders["llama"])
+    entries = [Insertion(uid, Entry(PROMPT[: 20 * uid])) for uid in (1, 2, 3)]
+    pair.apply(Plan(0, 1, insert=tuple(entries), slice_tokens=19))
+    pair.apply(Plan(0, 2, join=(1,), slice_tokens=10))
+    pair.apply(Plan(0, 3, aside=(3,)))
+    assert pair.first.busy
+    assert pair.second.kv_bytes == pair.first.kv_bytes > 0
+    pair.apply(Plan(1, 4, remove=(3,)))
+    pair.apply(Plan(0, 5, remove=(1, 2)))
+    for rank in (pair.first, pair.second):
+        assert not rank.busy
+        assert rank.kv_bytes == 0
