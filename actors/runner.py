@@ -207,6 +207,7 @@ class Runner(LoopActor[RunnerMessage]):
                 max_running=self._settings.max_running,
                 pace_s=self._settings.pace_s,
                 part=self._epoch.part(),
+                hurry=self._instance.epoch > 1 or self._state.failures > 0,
             )
         )
 

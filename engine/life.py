@@ -20,7 +20,7 @@ from engine.reply import Reply
 from engine.sequence import Sequence
 from engine.steps import Stepper
 from engine.threads import Threads
-from engine.warmup import warm_up
+from engine.warmup import LONG, SHORT, warm_up
 from engine.work import End, Job
 
 logger = logging.getLogger(__name__)
@@ -78,9 +78,10 @@ class _Life:
     def _schedule(self, order: Load, loaded: Loaded, stepper: Stepper) -> None:
         self._link.post(PhaseChange(Phase.WARMING, "first steps"))
         batches = [Batch(stepper, lane) for lane in range(stepper.lanes)]
-        warm = warm_up(
-            stepper, batches[0], Pace(order.pace_s), loaded.context, len(loaded.tokenizer), self._threads
-        )
+        # The measure of a long prompt can wait where people wait already: the pace is learnt from theirs.
+        longest = min(SHORT if order.hurry else LONG, loaded.context)
+        tokens = len(loaded.tokenizer)
+        warm = warm_up(stepper, batches[0], Pace(order.pace_s), longest, tokens, self._threads)
         self._link.serve(Intake(loaded.tokenizer, loaded.context, warm.vocabulary, loaded.habits))
         loop = StepLoop(
             stepper=stepper,

@@ -29,10 +29,15 @@ class Warm:
     """How many token ids the model has: at least as many as its tokenizer."""
 
 
-def warm_up(stepper: Stepper, batch: Batch, pace: Pace, context: int, tokens: int, threads: Threads) -> Warm:
-    """Prefill a short prompt and decode a few tokens. `tokens`: how many the tokenizer has."""
-    pace = _measure_prefill(batch, pace, _prompt(min(LONG, context), tokens))
-    uid = batch.insert(Entry(_prompt(min(SHORT, context), tokens)))
+def warm_up(stepper: Stepper, batch: Batch, pace: Pace, longest: int, tokens: int, threads: Threads) -> Warm:
+    """Prefill a prompt of `longest` tokens to measure that, and decode a few tokens after a short one.
+
+    `longest`: no more than the context; LONG is enough, and with SHORT prefill is not measured. `tokens`: how
+    many the tokenizer has.
+    """
+    if longest > SHORT:
+        pace = _measure_prefill(batch, pace, _prompt(longest, tokens))
+    uid = batch.insert(Entry(_prompt(min(SHORT, longest), tokens)))
     while batch.prefilling or batch.joining:
         batch.step(SLICE)
     decode_s: dict[int, float] = {}

@@ -67,6 +67,8 @@ class Load(Message, frozen=True):
     """The gap between two tokens of a running stream that prefill of others may cause."""
     part: Part | None = None
     """None: all of it. Else the engine answers with Bound, and loads once it is told to Connect."""
+    hurry: bool = False
+    """Somebody may be waiting in the middle of an answer: measure only what is needed to begin."""
 
 
 class Connect(Message, frozen=True):
