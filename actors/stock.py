@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from typing import Final
 
 from actors import names
@@ -16,8 +17,10 @@ logger = logging.getLogger(__name__)
 TAKE_S: Final = 10.0
 """Starting a process takes milliseconds."""
 
-REFILL_S: Final = 5.0
-"""An engine was just taken, and loads: the next one is not started in its way."""
+LOOK_S: Final = 0.5
+
+REST_S: Final = 2.0
+"""An engine that was just taken loads now: the next one is not started in its way."""
 
 
 class Stock(LoopActor[StockMessage]):
@@ -28,22 +31,24 @@ class Stock(LoopActor[StockMessage]):
         super().__init__()
         self._bus = bus
         self._spare: EngineLink | None = None
+        self._taken_at = time.monotonic()
 
     def on_start(self) -> None:
         """Begin with none: the first engines of a node have somebody waiting for them."""
-        self.tell_later(REFILL_S, Tick())
+        self.tell_later(LOOK_S, Tick())
 
     async def on_receive(self, message: StockMessage) -> EngineLink | None:
         """Hand an engine out, or see to the spare one."""
         match message:
             case TakeEngine():
+                self._taken_at = time.monotonic()
                 spare, self._spare = self._spare, None
                 if spare is not None and spare.lives:
                     logger.debug("an engine that was started ahead is taken")
                     return spare
                 return await EngineLink.start(self._bus)
             case Tick():
-                self.tell_later(REFILL_S, Tick())
+                self.tell_later(LOOK_S, Tick())
                 await self._refill()
                 return None
 
@@ -60,7 +65,7 @@ class Stock(LoopActor[StockMessage]):
         if spare is not None and not (wanted and spare.lives):
             self._spare = None
             await spare.kill_and_wait()
-        if wanted and self._spare is None:
+        if wanted and self._spare is None and time.monotonic() - self._taken_at > REST_S:
             self._spare = await EngineLink.start(self._bus)
 
 
