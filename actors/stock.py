@@ -70,7 +70,7 @@ class Stock(LoopActor[StockMessage]):
 
 
 async def take_engine(directory: Directory, bus: Bus) -> EngineLink:
-    """An engine that nobody uses, started ahead if there is one; none is left behind by who is interrupted."""
+    """An engine that nobody uses, started ahead if there is one. Who is interrupted leaves none behind."""
     stock = directory.find(names.STOCK)
     if stock is None:
         return await EngineLink.start(bus)
