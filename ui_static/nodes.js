@@ -25,7 +25,7 @@ function show(slots, { node, held, here, coordinates, now }) {
   setText(slots.uptime, duration(now - node.started_at));
   setText(slots.compute, gigaPerSecond(node.gigaflops, "FLOP/s"));
   setText(slots.bandwidth, gigaPerSecond(node.bandwidth_gb_s, "B/s"));
-  setOptional(slots.address, node.address === "" ? "" : `Reached by other machines at ${node.address}`);
+  setOptional(slots.address, node.address === "" ? "" : `Other nodes reach it at ${node.address}`);
 }
 
 function acceleratorOf({ name, memory_bytes: memory }) {
