@@ -66,6 +66,8 @@ def explain(error: Exception, settings: Settings) -> str:
     """An error in a person's words, and what to do where that is known."""
     address = f"{settings.host}:{settings.port}"
     match error:
+        case OSError(filename=None, strerror=str(words)) if words.startswith("The bus"):
+            return words
         case OSError(errno=errno.EADDRINUSE):
             return f"{address} is in use: stop what listens there, or give another --port (0: any free one)"
         case OSError(errno=errno.EADDRNOTAVAIL):

@@ -1,6 +1,7 @@
 """One node: its bus, its actors and its HTTP server, built in order and taken down in reverse."""
 
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -110,8 +111,8 @@ class Node:
         )
         try:
             return await Bus.open(who.id, cluster=cluster)
-        except OSError:
-            if settings.bus_port is not None:
+        except OSError as error:
+            if settings.bus_port is not None or error.errno != errno.EADDRINUSE:
                 raise
             # The usual port is another node's of this machine, as far as we know: any other will do.
             return await Bus.open(who.id, cluster=replace(cluster, port=0))
