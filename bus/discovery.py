@@ -1,13 +1,11 @@
 """Nodes of one local network find each other by mDNS: each announces itself, and calls whom it hears of."""
 
 import asyncio
-import ipaddress
 import logging
 import socket
 from collections.abc import Callable, Coroutine
 from typing import Final
 
-import psutil
 from zeroconf import Error as ZeroconfError
 from zeroconf import InterfaceChoice, IPVersion, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
@@ -17,6 +15,7 @@ from bus.counts import Count, Counts
 from bus.keys import Keys
 from bus.messages.base import NodeId
 from bus.messages.peers import PEER_PROTOCOL
+from bus.reach import all_addresses, is_wildcard
 
 logger = logging.getLogger(__name__)
 
@@ -87,10 +86,10 @@ class Discovery:
             )
 
     def _interfaces(self) -> InterfaceChoice | list[str]:
-        return InterfaceChoice.All if _is_wildcard(self._listen) else [self._listen]
+        return InterfaceChoice.All if is_wildcard(self._listen) else [self._listen]
 
     def _announcement(self) -> AsyncServiceInfo:
-        addresses = _all_addresses() if _is_wildcard(self._listen) else [self._listen]
+        addresses = all_addresses() if is_wildcard(self._listen) else [self._listen]
         return AsyncServiceInfo(
             SERVICE,
             f"{self._node[:LABEL_CHARS]}.{SERVICE}",
@@ -131,17 +130,3 @@ class Discovery:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _all_addresses() -> list[str]:
-    """Every IPv4 address of this machine, but for those that mean itself on each."""
-    found = (each for interface in psutil.net_if_addrs().values() for each in interface)
-    addresses = (each.address for each in found if each.family is socket.AF_INET)
-    return [address for address in addresses if not ipaddress.ip_address(address).is_loopback]
-
-
-def _is_wildcard(listen: str) -> bool:
-    try:
-        return ipaddress.ip_address(listen).is_unspecified
-    except ValueError:
-        return False

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import socket
-from typing import Protocol
+from collections.abc import Callable
+from typing import Final, Protocol
 
 from bus.cluster import Address, parse, same_id
 from bus.errors import BusError
@@ -11,6 +12,9 @@ from bus.messages.peers import Greeting
 from bus.session import Home, Session
 
 logger = logging.getLogger(__name__)
+
+TURN_S: Final = 0.5
+"""Who is not a member after so long holds up the others that are to be dialled no longer."""
 
 
 class Registry(Protocol):
@@ -83,7 +87,9 @@ class Link:
 
     async def _call(self) -> None:
         """One session, from dialling to its end. Raises OSError, BusError or TimeoutError."""
-        session = self._own = Session(self._home, self.address, await self._resolve())
+        address = await self._resolve()
+        end_turn = await self._take_turn()
+        session = self._own = Session(self._home, self.address, address)
         reason = "this node stops"
         try:
             greeting = await session.greet()
@@ -93,10 +99,12 @@ class Link:
                 return
             other = self._registry.claim(session, greeting)
             if other is not None:
+                end_turn()
                 await self._wait_for_end(session, other)
                 return
             self.session = session
             await session.follow(greeting)
+            end_turn()
             self._registry.enter(session)
             self._logged = ""
             reason = await session.stay()
@@ -104,10 +112,26 @@ class Link:
             reason = str(error)
             raise
         finally:
+            end_turn()
             self._own = self.session = None
             session.close()
             self._registry.leave(session, reason)
             self._sign_of_life = self._loop.time()
+
+    async def _take_turn(self) -> Callable[[], None]:
+        """Wait while many are being dialled; the turn ends with a call of the result, or by itself soon."""
+        turns, ended = self._home.turns, False
+        await turns.acquire()
+
+        def end() -> None:
+            nonlocal ended
+            lapse.cancel()
+            if not ended:
+                ended = True
+                turns.release()
+
+        lapse = self._loop.call_later(TURN_S, end)
+        return end
 
     async def _wait_for_end(self, session: Session, other: Session) -> None:
         """The node here is reached by another address already: be ready for when it no longer is."""

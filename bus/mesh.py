@@ -5,6 +5,7 @@ one from a DEALER of its own. Commands and notices go out over the DEALER; their
 """
 
 import asyncio
+import dataclasses
 import logging
 import random
 import time
@@ -26,6 +27,7 @@ from bus.messages.envelope import Body
 from bus.messages.generation import Refusal, RefusalCode
 from bus.messages.peers import Greeting
 from bus.publisher import FactPublisher
+from bus.reach import own_address
 from bus.session import Home, Session
 from bus.sockets import Limits
 from bus.traffic import Traffic
@@ -38,6 +40,9 @@ Left = Callable[[Member, str], None]
 
 CHECKS: Final = 12
 """How often in the time of a silence it is looked for."""
+
+AT_ONCE: Final = 8
+"""How many nodes are dialled at once: if many start together, and all dialled all, most would be too late."""
 
 _STARTING: Final = Refusal(RefusalCode.OVERLOADED, "This node is still starting: try again.", None, 1.0)
 _ANEW: Final = "it was started anew"
@@ -58,13 +63,15 @@ class Mesh:
         limits: Limits,
     ) -> None:
         """Bind, but call nobody yet. Raises OSError."""
-        self.host = cluster.listen
-        """The address on which this node listens for others."""
+        self.host = own_address(cluster.listen, cluster.peers)
+        """The address of this machine at which others reach it."""
         self.members: dict[NodeId, Member] = {}
         """All others, as they are now."""
         self._cluster = cluster
         self._counts = counts
-        self._limits = limits
+        # Silence is noticed by what nodes say anyway: heartbeats only end connections that are dead at one
+        # end. Sent often, on four connections between any two nodes, they are most of what passes at rest.
+        self._limits = limits = dataclasses.replace(limits, heartbeat_ms=limits.silence_ms)
         self._loop = asyncio.get_running_loop()
         self._outlet = publisher.open(cluster.listen, keys)
         self._callers = Callers(
@@ -81,13 +88,16 @@ class Mesh:
         bus, facts = (
             parse(end.endpoint.removeprefix("tcp://")).port for end in (self._callers, self._outlet)
         )
-        self.address = f"{cluster.listen}:{bus}"
+        self.address = f"{self.host}:{bus}"
         """HOST:PORT at which others reach this node."""
         greeting = Greeting(node, cluster.name, cluster.version, cluster.started_at, facts, bus)
-        self._home = Home(context, keys, greeting, self._hello, self._hear_of, view, counts, limits)
+        turns = asyncio.Semaphore(AT_ONCE)
+        self._home = Home(context, keys, greeting, self._hello, self._hear_of, turns, view, counts, limits)
         self._links: dict[str, Link] = {}
         self._sessions: dict[NodeId, Session] = {}
         """Who was greeted; members too."""
+        self._callers_back: dict[NodeId, str] = {}
+        """Who greeted this node and is not greeted yet: HOST:PORT at which that is being tried."""
         self._published: dict[NodeId, Traffic] = {}
         """What the outlet had said when a member joined."""
         self._listeners: list[tuple[Joined, Left]] = []
@@ -181,6 +191,7 @@ class Mesh:
             self.leave(current, _ANEW)
         session.greeted(greeting)
         self._sessions[node] = session
+        self._callers_back.pop(node, None)
         return None
 
     def enter(self, session: Session) -> None:
@@ -221,8 +232,12 @@ class Mesh:
     # -- who knows whom --------------------------------------------------------------------------
 
     def _hello(self) -> Greeting:
-        """What this node is, and whom it knows: so that who knows one member soon knows them all."""
-        known = {node: str(self._sessions[node].address) for node in self.members}
+        """What this node is, and whom it knows: so that who knows one member at once knows them all.
+
+        Of many that come together, each hears of those that came a moment before it, members or not yet.
+        """
+        known = {node: address for node, address in self._callers_back.items() if address in self._links}
+        known |= {node: str(each.address) for node, each in self._sessions.items() if not each.ended.done()}
         return replace(self._home.greeting, others=known)
 
     def _hear_of(self, greeting: Greeting, host: str) -> None:
@@ -252,7 +267,8 @@ class Mesh:
             # The new life of a node is known before its old connection is known to be dead.
             if node in self._sessions:
                 self.leave(self._sessions[node], _ANEW)
-            self.add(f"{host}:{greeting.bus_port}")
+            self._callers_back[node] = address = f"{host}:{greeting.bus_port}"
+            self.add(address)
         self._hear_of(greeting, host)
         return self._hello()
 

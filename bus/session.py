@@ -44,6 +44,8 @@ class Home:
     """The same, with what it knows of others now."""
     hear_of: Callable[[Greeting, str], None]
     """Told each greeting of another node, and the host that it is at."""
+    turns: asyncio.Semaphore
+    """To be taken before dialling: so few are dialled at once."""
     view: ClusterView
     counts: Counts
     limits: Limits

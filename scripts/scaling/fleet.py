@@ -157,7 +157,7 @@ class Fleet:
         return await self._wait(lambda: holds_since(self.timelines, nodes, wanted), what)
 
     async def agree(self, nodes: Collection[int], without: str = "") -> float:
-        """Wait until all these see one coordinator, another one than that; returns since when. Raises Overdue."""
+        """Wait until all these see one coordinator, and not that one; returns since when. Raises Overdue."""
         what = "all to agree on a coordinator"
         return await self._wait(lambda: agreed_since(self.timelines, nodes, without), what)
 

@@ -1,5 +1,7 @@
-"""A process that holds light nodes: `python -m scripts.scaling.holder FOLDER`, told what to do on its standard
-input, with reports on its standard output. It ends with its standard input."""
+"""A process that holds light nodes: `python -m scripts.scaling.holder FOLDER`.
+
+Told what to do on its standard input, with reports on its standard output. It ends with its standard input.
+"""
 
 import asyncio
 import logging

@@ -101,7 +101,7 @@ class LightNode:
         cls, number: int, peers: tuple[str, ...], folder: Path, tell: Callable[[Saw | Heard], None]
     ) -> Self:
         """Start node `number`, which calls these others; `tell` hears what it sees."""
-        folder.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         since = time.time()
         name = node_id(number)
         cluster = Cluster(_SECRET, "127.0.0.1", 0, peers, False, name, "0", since)

@@ -13,8 +13,8 @@ from scripts.scaling.light_node import MODELS, node_id
 from scripts.scaling.timeline import has_only, knows_all
 from scripts.scaling.words import Measured
 
-TOGETHER: Final = 8
-"""Nodes in one process, at most."""
+PROCESSES: Final = 6
+"""For all nodes but the first and the last, at most."""
 
 MARKS: Final = 20
 """Facts whose way is timed."""
@@ -96,7 +96,8 @@ class _Run:
     async def join(self) -> tuple[float, float, float]:
         """Until all know all, until all agree on a coordinator, and CPU seconds of each node for both."""
         them, last = self._them, self._last
-        parts = [range(at, min(at + TOGETHER, last)) for at in range(FIRST + 1, last, TOGETHER)]
+        inner = range(FIRST + 1, last)
+        parts = [inner[at::PROCESSES] for at in range(min(PROCESSES, len(inner)))]
         first, final, *others = await them.start(2 + len(parts))
         self._first_address = (await them.open(first, [FIRST]))[FIRST]
         await them.until([FIRST], has_only(node_id(FIRST)), "the first node to take office")

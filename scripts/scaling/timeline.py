@@ -33,7 +33,9 @@ def agreed_since(timelines: Timelines, nodes: Iterable[int], without: str = "") 
     if len(last) != 1:
         return None
     (heads,) = last
-    return holds_since(timelines, among, has_only(heads[0])) if len(heads) == 1 and heads[0] != without else None
+    return (
+        holds_since(timelines, among, has_only(heads[0])) if len(heads) == 1 and heads[0] != without else None
+    )
 
 
 def _since(timeline: Sequence[Saw], wanted: Wanted) -> float | None:
