@@ -5,10 +5,12 @@ from collections.abc import Callable
 from actors.instance_state import InstanceState
 from actors.messages import RankTold
 from actors.ranks import Ranks
+from actors.rdma_matrix import Matrix, device_matrix
 from bus.bus import Bus
 from bus.messages.base import NodeId
 from bus.messages.engine import Connect, Part
 from bus.messages.facts import Fact, NodeFact, RankFact
+from bus.messages.placement import Interconnect
 
 LOOPBACK = "127.0.0.1"
 ANYWHERE = "0.0.0.0"
@@ -56,7 +58,18 @@ class Epoch:
         return Connect(
             hops=tuple(self._as_reached(node, hop) for node, hop in zip(nodes, told.hops, strict=True)),
             rings=tuple(self._as_reached(node, ring) for node, ring in zip(nodes, told.rings, strict=False)),
+            devices=self._devices(),
         )
+
+    def _devices(self) -> Matrix:
+        """For jaccl; where there is no matrix, the engine is told none, and says so."""
+        instance = self._state.instance
+        if instance.interconnect is not Interconnect.JACCL:
+            return ()
+        facts = self._bus.view.facts()
+        known = (facts.get(f"node/{node}") for node in instance.nodes)
+        matrix = device_matrix([fact.rdma_devices if isinstance(fact, NodeFact) else () for fact in known])
+        return () if isinstance(matrix, str) else matrix
 
     def _as_reached(self, node: NodeId, endpoint: str) -> str:
         """Where a rank listens, by the address at which this node reaches that one."""

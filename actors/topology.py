@@ -77,5 +77,6 @@ class Topology(ThreadActor[TopologyMessage]):
             leaving=self._leaving,
             backends=(Interconnect.RING, Interconnect.JACCL) if self._rdma.devices else (Interconnect.RING,),
             backends_note=self._rdma.problem,
+            rdma_devices=self._rdma.devices,
         )
         self._bus.publish(f"node/{fact.id}", fact)

@@ -29,8 +29,11 @@ WORTH_A_NODE: Final = 0.95
 FURTHER_STAGES: Final = 3
 """How many counts of stages are shown, from the smallest that fits: more only make a stream slower."""
 
-MESH: Final = 8
-"""How many nodes jaccl connects, each with each."""
+WIDEST: Final = 8
+"""Tensor ranks whose heads are looked at when nobody asks for a number."""
+
+RDMA_NODES: Final = 2
+"""jaccl connects more, but which device leads to which node is only known between two."""
 
 _NOTHING: Final[Mapping[NodeId, int]] = {}
 _UNMEASURED: Final[Mapping[tuple[NodeId, NodeId], Link]] = {}
@@ -173,7 +176,7 @@ class _Planner:
         self, counts: list[int], tensor: int, pool: Sequence[Machine], way: Interconnect
     ) -> Iterator[Draft]:
         """The smallest counts of stages that fit."""
-        most = min(len(pool), MESH if way is Interconnect.JACCL else len(pool)) // tensor
+        most = min(len(pool), RDMA_NODES if way is Interconnect.JACCL else len(pool)) // tensor
         shown = 0
         for stages in counts:
             draft = self._search.best(Grid(stages, tensor), pool, way) if stages <= most else None
@@ -187,12 +190,12 @@ class _Planner:
             needs = self._search.needs(self._search.contexts[-1], tensor)
             self._ruled.append(explain.too_little(largest, pool, needs))
         elif shown == 0 and self._wish.interconnect is way and len(pool) >= counts[0] * tensor:
-            self._ruled.append(Ruled("jaccl", f"it connects {MESH} nodes at most"))
+            self._ruled.append(Ruled("jaccl", f"which device leads to which node is known between {RDMA_NODES} nodes at most"))
 
     def _rule_out_by_heads(self, nodes: int) -> None:
         if self._wish.sharding is Sharding.PIPELINE or self._wish.tensor is not None:
             return
-        for count in range(2, min(nodes, MESH) + 1):
+        for count in range(2, min(nodes, WIDEST) + 1):
             if problem := heads_problem(self._shape, count):
                 self._aside.append(Ruled(f"tensor over {count}", problem))
 

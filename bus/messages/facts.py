@@ -77,6 +77,8 @@ class NodeFact(Message, frozen=True):
     """What can carry tensors between it and others."""
     backends_note: str = ""
     """Why an interconnect that people ask for is not among them."""
+    rdma_devices: tuple[str, ...] = ()
+    """Those that are active."""
 
 
 class Shape(Value, frozen=True):
