@@ -44,6 +44,9 @@ CHECKS: Final = 12
 AT_ONCE: Final = 8
 """How many nodes are dialled at once: if many start together, and all dialled all, most would be too late."""
 
+RARELY: Final = 20
+"""Times as long between two heartbeats, where they only end connections of which the other end is gone."""
+
 _STARTING: Final = Refusal(RefusalCode.OVERLOADED, "This node is still starting: try again.", None, 1.0)
 _ANEW: Final = "it was started anew"
 
@@ -69,9 +72,10 @@ class Mesh:
         """All others, as they are now."""
         self._cluster = cluster
         self._counts = counts
-        # Silence is noticed by what nodes say anyway: heartbeats only end connections that are dead at one
-        # end. Sent often, on four connections between any two nodes, they are most of what passes at rest.
-        self._limits = limits = dataclasses.replace(limits, heartbeat_ms=limits.silence_ms)
+        self._limits = limits
+        # One end of one connection to each node asks whether it lives: if all four did, both ways, that would
+        # be most of what passes at rest.
+        quiet = dataclasses.replace(limits, heartbeat_ms=RARELY * limits.heartbeat_ms)
         self._loop = asyncio.get_running_loop()
         self._outlet = publisher.open(cluster.listen, keys)
         self._callers = Callers(
@@ -80,7 +84,7 @@ class Mesh:
             keys,
             publisher,
             counts,
-            limits,
+            quiet,
             greeted=self._greeted,
             answer=self._decide,
             receive=self._hear,
@@ -91,8 +95,18 @@ class Mesh:
         self.address = f"{self.host}:{bus}"
         """HOST:PORT at which others reach this node."""
         greeting = Greeting(node, cluster.name, cluster.version, cluster.started_at, facts, bus)
-        turns = asyncio.Semaphore(AT_ONCE)
-        self._home = Home(context, keys, greeting, self._hello, self._hear_of, turns, view, counts, limits)
+        self._home = Home(
+            context,
+            keys,
+            greeting,
+            hello=self._hello,
+            hear_of=self._hear_of,
+            turns=asyncio.Semaphore(AT_ONCE),
+            view=view,
+            counts=counts,
+            limits=limits,
+            quiet=quiet,
+        )
         self._links: dict[str, Link] = {}
         self._sessions: dict[NodeId, Session] = {}
         """Who was greeted; members too."""

@@ -49,6 +49,8 @@ class Home:
     view: ClusterView
     counts: Counts
     limits: Limits
+    quiet: Limits
+    """With rare heartbeats."""
 
 
 class Session:
@@ -116,7 +118,7 @@ class Session:
             self.dealer.notify,
             lambda changes: home.view.apply(node, changes),
             home.counts,
-            home.limits,
+            home.quiet,
             home.keys,
         )
         await self._unless_ended(self._reader.caught_up(home.limits.dial_s))
