@@ -13,7 +13,7 @@ from bus.session import Home, Session
 
 logger = logging.getLogger(__name__)
 
-TURN_S: Final = 0.5
+TURN_S: Final = 2.0
 """Who is not a member after so long holds up the others that are to be dialled no longer."""
 
 
@@ -47,6 +47,8 @@ class Link:
         self._sign_of_life = self._loop.time()
         self._logged = ""
         self._own: Session | None = None
+        self._is_new = True
+        """It was not dialled yet."""
         self.task = asyncio.create_task(self._run(), name=f"link to {address}")
 
     def hasten(self) -> None:
@@ -119,8 +121,13 @@ class Link:
             self._sign_of_life = self._loop.time()
 
     async def _take_turn(self) -> Callable[[], None]:
-        """Wait while many are being dialled; the turn ends with a call of the result, or by itself soon."""
-        turns, ended = self._home.turns, False
+        """Wait while many are being dialled; the turn ends with a call of the result, or by itself soon.
+
+        Who was dialled before waits for nobody: who is not there must not hold up who comes back.
+        """
+        if not self._is_new:
+            return lambda: None
+        turns, ended, self._is_new = self._home.turns, False, False
         await turns.acquire()
 
         def end() -> None:

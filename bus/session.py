@@ -45,7 +45,7 @@ class Home:
     hear_of: Callable[[Greeting, str], None]
     """Told each greeting of another node, and the host that it is at."""
     turns: asyncio.Semaphore
-    """To be taken before dialling: so few are dialled at once."""
+    """To be taken before somebody new is dialled: so few are at once."""
     view: ClusterView
     counts: Counts
     limits: Limits
