@@ -23,7 +23,9 @@ class Epoch:
         self._state, self._bus, self._told = state, bus, told
         self._prefix = f"rank/{state.instance.id}/{state.instance.epoch}/"
         self._unlisten: Callable[[], None] | None = None
-        self.ranks = Ranks(state.instance, state.rank, self._name_of)
+        # Whoever is lost takes its own fact along, and is still called by its name.
+        self._names = {node: self._name_of(node) for node in state.instance.nodes}
+        self.ranks = Ranks(state.instance, state.rank, self._names.__getitem__)
         self.connected = False
         """The engine was told where the others listen."""
 

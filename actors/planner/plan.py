@@ -190,7 +190,11 @@ class _Planner:
             needs = self._search.needs(self._search.contexts[-1], tensor)
             self._ruled.append(explain.too_little(largest, pool, needs))
         elif shown == 0 and self._wish.interconnect is way and len(pool) >= counts[0] * tensor:
-            self._ruled.append(Ruled("jaccl", f"which device leads to which node is known between {RDMA_NODES} nodes at most"))
+            self._ruled.append(
+                Ruled(
+                    "jaccl", f"which device leads to which node is known between {RDMA_NODES} nodes at most"
+                )
+            )
 
     def _rule_out_by_heads(self, nodes: int) -> None:
         if self._wish.sharding is Sharding.PIPELINE or self._wish.tensor is not None:

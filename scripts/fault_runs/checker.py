@@ -198,10 +198,11 @@ def one_ready_epoch(history: History) -> Iterator[Violation]:
 
 
 def not_stuck(history: History, within_s: float) -> Iterator[Violation]:
-    """Any change of phase or progress ends a wait, and so does the end of the sight or of who sees."""
+    """Any change of phase or progress ends a wait, and so does the end of the sight or of who sees: while a
+    node hangs, its last sight is none."""
     since: dict[tuple[str, ...], InstanceSeen | RankSeen] = {}
     for event in history:
-        if isinstance(event, Struck) and event.action is Action.KILL_NODE:
+        if isinstance(event, Struck) and event.action in (Action.KILL_NODE, Action.STOP_NODE):
             since = {key: seen for key, seen in since.items() if seen.by != event.node}
         elif isinstance(event, InstanceSeen | RankSeen):
             key = _key(event)

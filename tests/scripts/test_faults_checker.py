@@ -261,6 +261,12 @@ def test_what_a_node_saw_before_it_died_is_not_stuck() -> None:
     assert rules(run(last, Mended(at_s=55.0), without=(Mended,))) == []
 
 
+def test_what_a_node_saw_before_it_hung_is_not_stuck() -> None:
+    last = RankSeen(at_s=1.0, by="n1", instance="i", epoch=1, rank=1, phase="loading")
+    hung = Struck(at_s=1.5, action=Action.STOP_NODE, node="n1", why="", instance="i", epoch=1, ranks=())
+    assert Rule.NOT_STUCK not in rules(run(last, hung, Mended(at_s=55.0), without=(Mended,)))
+
+
 # -- the cluster -----------------------------------------------------------------------------------
 
 
