@@ -47,8 +47,8 @@ class Link:
         self._sign_of_life = self._loop.time()
         self._logged = ""
         self._own: Session | None = None
-        self._is_new = True
-        """It was not dialled yet."""
+        self._in_turn = not named
+        """Nobody waits for it, and it was not dialled yet."""
         self.task = asyncio.create_task(self._run(), name=f"link to {address}")
 
     def hasten(self) -> None:
@@ -123,11 +123,11 @@ class Link:
     async def _take_turn(self) -> Callable[[], None]:
         """Wait while many are being dialled; the turn ends with a call of the result, or by itself soon.
 
-        Who was dialled before waits for nobody: who is not there must not hold up who comes back.
+        Only who was heard of waits, and once: who is not there must not hold up who comes back.
         """
-        if not self._is_new:
+        if not self._in_turn:
             return lambda: None
-        turns, ended, self._is_new = self._home.turns, False, False
+        turns, ended, self._in_turn = self._home.turns, False, False
         await turns.acquire()
 
         def end() -> None:

@@ -27,7 +27,7 @@ from bus.messages.envelope import Body
 from bus.messages.generation import Refusal, RefusalCode
 from bus.messages.peers import Greeting
 from bus.publisher import FactPublisher
-from bus.reach import own_address
+from bus.reach import is_local, own_address
 from bus.session import Home, Session
 from bus.sockets import Limits
 from bus.traffic import Traffic
@@ -73,8 +73,7 @@ class Mesh:
         self._cluster = cluster
         self._counts = counts
         self._limits = limits
-        # One end of one connection to each node asks whether it lives: if all four did, both ways, that would
-        # be most of what passes at rest.
+        # Who lives is asked on one connection of the four between two nodes: even that is much of what passes.
         quiet = dataclasses.replace(limits, heartbeat_ms=RARELY * limits.heartbeat_ms)
         self._loop = asyncio.get_running_loop()
         self._outlet = publisher.open(cluster.listen, keys)
@@ -259,7 +258,7 @@ class Mesh:
         for node, address in greeting.others.items():
             known = node == self._home.greeting.node or node in self._sessions or address in self._links
             # What is reached on its own machine by the other node is not to be found on this one.
-            if not known and (_is_local(host) or not _is_local(parse(address).host)):
+            if not known and (is_local(host) or not is_local(parse(address).host)):
                 self.add(address)
 
     def _gossip(self, now: float) -> None:
@@ -349,7 +348,3 @@ class Mesh:
             except Exception:
                 self._counts.add(Count.HANDLER_ERRORS)
                 logger.exception("A listener failed on a change of members")
-
-
-def _is_local(host: str) -> bool:
-    return host == "localhost" or host.startswith("127.")

@@ -45,6 +45,11 @@ def is_wildcard(listen: str) -> bool:
     return _is_address(listen) and ipaddress.ip_address(listen).is_unspecified
 
 
+def is_local(host: str) -> bool:
+    """Whether it means another machine to each machine."""
+    return host == "localhost" or host.startswith("127.")
+
+
 def _is_address(host: str) -> bool:
     try:
         ipaddress.ip_address(host)

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from bus.counts import Count
+from bus.mesh import AT_ONCE
 from bus.messages.base import NodeId
 from bus.messages.facts import Fact
 from bus.messages.peers import Greeting
@@ -17,7 +18,7 @@ from bus.reader import FactReader
 from bus.session import Session
 from tests.bus.ends import DEADLINE_S
 from tests.bus.examples import MODEL, NODE, request
-from tests.bus.nodes import ASKED, Watch, holds, know_each_other, mesh_of, nodes, until
+from tests.bus.nodes import ASKED, LIVELY, Watch, holds, know_each_other, mesh_of, nodes, until
 
 
 async def test_three_nodes_that_know_one_address_each_all_know_each_other() -> None:
@@ -28,6 +29,24 @@ async def test_three_nodes_that_know_one_address_each_all_know_each_other() -> N
         await know_each_other(one, two, three)
         member = mesh_of(three).members[NodeId("n-1")]
         assert (member.name, member.version, member.address) == ("node 1", "0.1", mesh_of(one).address)
+
+
+async def test_many_that_come_together_and_know_one_address_know_each_other_without_asking_around() -> None:
+    patient = replace(LIVELY, silence_s=3600.0, gossip_s=3600.0)
+    async with nodes() as them:
+        one = await them.open(1, limits=patient)
+        opening = (them.open(number, one, limits=patient) for number in range(2, 13))
+        others = await asyncio.gather(*opening)
+        await know_each_other(one, *others)
+
+
+async def test_who_is_not_there_holds_up_nobody_for_long() -> None:
+    async with nodes() as them:
+        one, two = await them.open(1), await them.open(2)
+        for port in range(1, 3 * AT_ONCE):
+            mesh_of(two).add(f"127.0.0.1:{port}")
+        mesh_of(two).add(mesh_of(one).address)
+        await know_each_other(one, two)
 
 
 async def test_everybody_holds_the_facts_of_all_and_late_joiners_too() -> None:
