@@ -73,7 +73,7 @@ class Mesh:
         self._cluster = cluster
         self._counts = counts
         self._limits = limits
-        # Who lives is asked on one connection of the four between two nodes: even that is much of what passes.
+        # Who lives is asked on one connection of four between two nodes: even that is much of the traffic.
         quiet = dataclasses.replace(limits, heartbeat_ms=RARELY * limits.heartbeat_ms)
         self._loop = asyncio.get_running_loop()
         self._outlet = publisher.open(cluster.listen, keys)

@@ -46,7 +46,7 @@ def is_wildcard(listen: str) -> bool:
 
 
 def is_local(host: str) -> bool:
-    """Whether it means another machine to each machine."""
+    """Whether each machine means itself by it."""
     return host == "localhost" or host.startswith("127.")
 
 
