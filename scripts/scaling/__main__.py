@@ -6,13 +6,14 @@ scripts/scale --nodes 6 --idle 2      a look
 
 import argparse
 import asyncio
-import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Never
 
+from host import processor
 from scripts.benchmark.table import lines, number
 from scripts.scaling.fleet import Overdue
 from scripts.scaling.growth import RULE, Growth, judge
@@ -44,7 +45,8 @@ machine's {cores} cores with whatever else runs on it."""
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure; 0: nothing grows faster than the number of nodes, 1: something does, or it failed."""
     options = _parser().parse_args(arguments)
-    cores = os.cpu_count() or 1
+    signal.signal(signal.SIGTERM, _stop)  # so that a `kill` leaves no folder behind
+    cores = processor.usable_count()
     try:
         figures = asyncio.run(_measure_all(options.nodes, options.idle))
     except Overdue as error:
@@ -90,6 +92,10 @@ async def _measure_all(sizes: Sequence[int], idle_s: float) -> list[Figures]:
         with tempfile.TemporaryDirectory(prefix="exo-scale-") as folder:
             figures.append(await measure(nodes, idle_s, Path(folder)))
     return figures
+
+
+def _stop(number: int, frame: object) -> Never:
+    sys.exit(128 + number)
 
 
 def _sizes(given: str) -> list[int]:

@@ -102,8 +102,12 @@ class Held:
 
     async def _ask(self, order: Order) -> Opened | Measured:
         self.tell(order)
-        async with asyncio.timeout(PATIENCE_S):
-            return await self._answers.get()
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                return await self._answers.get()
+        except TimeoutError:
+            what = type(order).__name__
+            raise Overdue(f"a process of light nodes did not answer {what} within {PATIENCE_S:g} s") from None
 
     async def _read(self) -> None:
         assert self._process.stdout is not None
@@ -131,11 +135,8 @@ class Fleet:
         self._news = asyncio.Event()
 
     async def start(self, count: int) -> list[Held]:
-        """That many processes, without nodes yet."""
-        async with asyncio.timeout(PATIENCE_S):
-            new = await asyncio.gather(*(Held.start(self._folder, self._take) for _ in range(count)))
-        self._held += new
-        return list(new)
+        """That many processes, without nodes yet. Raises Overdue."""
+        return await asyncio.gather(*(self._start_one() for _ in range(count)))
 
     async def open(self, held: Held, nodes: Collection[int], peers: Iterable[str] = ()) -> dict[int, str]:
         """Start these nodes in that process; returns where each is."""
@@ -176,6 +177,11 @@ class Fleet:
     async def close(self) -> None:
         """End them all."""
         await asyncio.gather(*(held.close() for held in self._held))
+
+    async def _start_one(self) -> Held:
+        held = await Held.start(self._folder, self._take)
+        self._held.append(held)
+        return held
 
     async def _wait(self, look: Callable[[], float | None], what: str) -> float:
         try:

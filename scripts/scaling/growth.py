@@ -53,10 +53,8 @@ def _compare(least: Figures, grown: Figures, cores: int) -> list[Growth]:
     all_known_s = MARGIN * (times * max(least.all_known_s, MOMENT_S) + work_s)
     # One that joins an idle cluster shares what the cores can do only with those that greet it.
     rejoined_s = MARGIN * (times * max(least.rejoined_s, MOMENT_S) + 2 * work_s / grown.nodes)
-    traffic, cpu_s = (
-        MARGIN_OF_TRAFFIC * times * least.bytes,
-        MARGIN * times * max(least.joining_cpu_s, MOMENT_S / cores),
-    )
+    traffic = MARGIN_OF_TRAFFIC * times * least.bytes
+    cpu_s = MARGIN * times * max(least.joining_cpu_s, MOMENT_S / cores)
     return [
         Growth(grown.nodes, "idle traffic per node", "B/s", grown.bytes, traffic),
         Growth(grown.nodes, "CPU time of a node to join", "s", grown.joining_cpu_s, cpu_s),

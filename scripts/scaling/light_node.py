@@ -75,7 +75,7 @@ class Sight:
         heads = tuple(sorted(key.partition("/")[2] for key in self._seen["coordinator"]))
         members, nodes, models = len(self._mesh.members), len(self._seen["node"]), len(self._seen["model"])
         saw = Saw(self._number, time.monotonic(), members, nodes, models, heads)
-        if saw != Saw(self._number, saw.at, *_content(self._last)):
+        if _content(saw) != _content(self._last):
             self._last = saw
             self._tell(saw)
 
