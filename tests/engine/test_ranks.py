@@ -100,8 +100,8 @@ def tokens_of(engine: EngineUnderTest, sequence: SequenceId) -> list[int]:
     return [token for delta in engine.answer(sequence).deltas for token in delta.ids]
 
 
-async def serve(engine: EngineUnderTest, requests: list[Request]) -> list[list[int]]:
-    """Send, cancel and wait as they say; returns each one's tokens."""
+async def serve(engine: EngineUnderTest, requests: list[Request], *, rest: bool = True) -> list[list[int]]:
+    """Send, cancel and wait as they say, and until it rests; returns each one's tokens."""
     sequences: list[SequenceId] = []
     live: set[SequenceId] = set()
 
@@ -126,7 +126,8 @@ async def serve(engine: EngineUnderTest, requests: list[Request]) -> list[list[i
             sequences.append(sequence)
             live.add(sequence)
             group.create_task(see_through(sequence, request.cancel_at))
-    await at_rest(engine)
+    if rest:
+        await at_rest(engine)
     return [tokens_of(engine, sequence) for sequence in sequences]
 
 
@@ -166,6 +167,27 @@ async def test_ranks_together_make_the_tokens_of_one_process(
         # Whatever was cancelled is gone everywhere.
         await asyncio.gather(*(at_rest(engine) for engine in crew.engines))
         assert await crew.shut_down() == [0] * len(crew.engines)
+
+
+@pytest.mark.parametrize("divided", ["pipeline-3", "tensor-2"])
+async def test_the_memory_is_back_on_every_rank_with_the_next_beats(
+    folder_of: Callable[[str], Path], divided: str
+) -> None:
+    """However the last requests end: by their length, by a cancel in the middle of prefill, or of decode."""
+    ends = ((300, 0), (40, None), (7, 3))
+    requests = [Request(tuple(range(20, 20 + length)), 9, 0, cancel_at) for length, cancel_at in ends]
+
+    async def is_back(engine: EngineUnderTest) -> None:
+        seen = len(engine.beats)
+        # The first may have been on its way already.
+        await engine.until(lambda: len(engine.beats) >= seen + 2)
+        assert rests(engine.beats[seen + 1])
+
+    layers, tensor = DIVISIONS[divided]
+    async with ranks(layers, tensor) as crew:
+        await crew.load(folder_of("llama"))
+        await serve(crew.first, requests, rest=False)
+        await asyncio.gather(*(is_back(engine) for engine in crew.engines))
 
 
 async def test_ranks_sample_as_one_process_does(folder_of: Callable[[str], Path]) -> None:
