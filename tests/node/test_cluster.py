@@ -9,14 +9,14 @@ import pytest
 
 from bus.messages.base import ModelId, NodeId
 from bus.messages.envelope import Body
-from bus.messages.facts import CoordinatorFact
-from bus.messages.generation import Refusal
+from bus.messages.facts import CoordinatorFact, DeclaredFact
+from bus.messages.generation import Refusal, RefusalCode
 from bus.messages.peers import Relayed
 from bus.messages.placement import Sharding, Wish
 from bus.messages.request import Completed
-from tests.node.clusters import cluster, node_id, place, served
+from tests.node.clusters import address, cluster, joined, member, node_id, place, served
 from tests.node.conftest import TINY
-from tests.node.nodes import answer, decoding, engines, events, order, ready, text, until
+from tests.node.nodes import answer, decoding, engines, events, failure, order, ready, running, text, until
 
 PIPELINE = Wish(model=ModelId(TINY), sharding=Sharding.PIPELINE, stages=2)
 
@@ -144,3 +144,20 @@ async def test_a_full_restart_brings_back_what_was_declared(tmp_path: Path, mode
         again = await served(nodes[1], instance.id)
         assert again.nodes == instance.nodes
         assert await answer(nodes[1], order("after", TINY)) == before
+
+
+async def test_asking_for_a_model_places_it_once_unless_that_is_not_wanted(
+    tmp_path: Path, models_dir: Path
+) -> None:
+    async with cluster(1, tmp_path, models_dir, "--no-model") as (first,):
+        refuses = member("strict", tmp_path, models_dir, [address(first)], "--no-model", "--no-auto-place")
+        async with running(refuses) as strict:
+            await joined(first, 2)
+            refused = await failure(strict, order("early", TINY))
+            assert refused.refusal.code is RefusalCode.MODEL_NOT_FOUND
+            assert "POST /v1/instances" in refused.refusal.message
+            answers = [answer(first, order(f"at-once-{number}", TINY)) for number in range(4)]
+            assert len(set(await asyncio.gather(*answers))) == 1
+            assert await answer(strict, order("late", TINY)), "it is placed now"
+            declared = [fact for fact in strict.bus.view.facts().values() if isinstance(fact, DeclaredFact)]
+            assert len({fact.instance.id for fact in declared}) == 1
