@@ -76,7 +76,7 @@ class Mesh:
         # Who lives is asked on one connection of four between two nodes: even that is much of the traffic.
         quiet = dataclasses.replace(limits, heartbeat_ms=RARELY * limits.heartbeat_ms)
         self._loop = asyncio.get_running_loop()
-        self._outlet = publisher.open(cluster.listen, keys)
+        self._outlet = publisher.open(cluster.listen, keys, quiet)
         self._callers = Callers(
             context,
             cluster,

@@ -109,9 +109,9 @@ class FactPublisher:
         self.endpoint = self.open(host).endpoint
         self._beating = self._loop.call_soon(self._beat)
 
-    def open(self, host: str, keys: Keys | None = None) -> Outlet:
-        """Tell the same facts on one more socket. Raises OSError."""
-        outlet = Outlet(self._context, host, self._counts, self._limits, self._send_head, keys)
+    def open(self, host: str, keys: Keys | None = None, limits: Limits | None = None) -> Outlet:
+        """Tell the same facts on one more socket, with its own limits or the same. Raises OSError."""
+        outlet = Outlet(self._context, host, self._counts, limits or self._limits, self._send_head, keys)
         self._outlets.append(outlet)
         return outlet
 
