@@ -4,7 +4,7 @@ import asyncio
 from typing import Final, TypeAlias
 
 from actors import names
-from actors.directory import Directory, NobodyThere
+from actors.kernel.directory import Directory, NobodyThere
 from actors.messages import Elsewhere
 from bus.errors import BusError, CommandTimeout, Refused
 from bus.mesh import Mesh

@@ -5,10 +5,9 @@ from collections.abc import Callable, Coroutine
 from typing import TypeAlias
 
 from actors import names
-from actors.actor import LoopActor
-from actors.desk import Desk, engine_lost
-from actors.directory import Directory
-from actors.lifecycle import Terminated
+from actors.kernel.actor import LoopActor
+from actors.kernel.directory import Directory
+from actors.kernel.lifecycle import Terminated
 from actors.messages import (
     Abandon,
     Dispatch,
@@ -20,6 +19,7 @@ from actors.messages import (
     Undispatched,
 )
 from actors.relays import Relays
+from actors.running.desk import Desk, engine_lost
 from bus.cluster import Member
 from bus.errors import BusError, Refused
 from bus.mesh import Mesh

@@ -9,9 +9,9 @@ from typing import Final
 import msgspec
 
 from actors import names
-from actors.actor import ThreadActor
-from actors.directory import Directory, NobodyThere
 from actors.examiner import COMMAND, Examiner
+from actors.kernel.actor import ThreadActor
+from actors.kernel.directory import Directory, NobodyThere
 from actors.messages import DownloaderMessage, FindModel, Tick
 from bus.bus import Bus
 from bus.messages.base import ModelId, NodeId

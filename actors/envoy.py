@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from actors.actor import LoopActor
-from actors.lifecycle import Terminated
+from actors.kernel.actor import LoopActor
+from actors.kernel.lifecycle import Terminated
 from actors.messages import CountRelays, Flush, InstanceChanged, RequestMessage
 from bus.errors import BusError
 from bus.messages.base import InstanceId

@@ -8,13 +8,13 @@ from functools import partial
 import pykka
 
 from actors import names
-from actors.actor import LoopActor
-from actors.desk import engine_lost
-from actors.directory import Directory, NobodyThere
 from actors.envoy import Envoy, EnvoyMessage
-from actors.lifecycle import Terminated
+from actors.kernel.actor import LoopActor
+from actors.kernel.directory import Directory, NobodyThere
+from actors.kernel.lifecycle import Terminated
+from actors.kernel.reference import Ref
 from actors.messages import Abandon, CountRelays, Dispatch, Elsewhere, ExchangeMessage, NodeLeft, PeerAsked
-from actors.reference import Ref
+from actors.running.desk import engine_lost
 from bus.cluster import Member
 from bus.mesh import Mesh
 from bus.messages.base import InstanceId, NodeId

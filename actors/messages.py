@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from actors.lifecycle import Terminated
-from actors.reference import Ref
+from actors.kernel.lifecycle import Terminated
+from actors.kernel.reference import Ref
 from bus.messages.base import InstanceId, ModelId, NodeId, SequenceId
 from bus.messages.engine import Accepted, FromEngine, Phase, Prefilled, Refused, Submit
 from bus.messages.facts import RankFact

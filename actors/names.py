@@ -1,6 +1,6 @@
 """The names by which a node's actors find each other in the Directory."""
 
-from actors.directory import Name
+from actors.kernel.directory import Name
 from actors.messages import (
     DoorMessage,
     DownloaderMessage,

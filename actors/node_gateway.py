@@ -8,11 +8,11 @@ from typing import Self
 
 from actors import names
 from actors.asking import ask_coordinator
-from actors.directory import Directory, NobodyThere
 from actors.gateway import View
+from actors.kernel.directory import Directory, NobodyThere
+from actors.kernel.reference import Ref
 from actors.messages import Preview, RequestMessage
 from actors.outlet import Outlet
-from actors.reference import Ref
 from actors.request import Request
 from bus.bus import Bus
 from bus.messages.base import InstanceId, NodeId, RequestId

@@ -9,16 +9,14 @@ from functools import partial
 from pathlib import Path
 
 from actors import names
-from actors.actor import ThreadActor
 from actors.coordination import ledger_file
 from actors.coordination.govern import govern
 from actors.coordination.office import Office, Standing
 from actors.coordination.sight import Sight, promised
 from actors.coordination.situation import History, Situation, Verdict
-from actors.directory import Directory
-from actors.local_part import Key, next_steps
-from actors.lookout import Lookout
-from actors.loop import Timer, bound_loop
+from actors.kernel.actor import ThreadActor
+from actors.kernel.directory import Directory
+from actors.kernel.loop import Timer, bound_loop
 from actors.messages import (
     Drain,
     Elsewhere,
@@ -31,10 +29,12 @@ from actors.messages import (
     Run,
     Tick,
 )
+from actors.placing.local_part import Key, next_steps
+from actors.placing.lookout import Lookout
+from actors.placing.routing import has_failed, route
+from actors.placing.seen import Seen
+from actors.placing.weighing import unknown, unplaced, weigh
 from actors.planner.words import refusal
-from actors.routing import has_failed, route
-from actors.seen import Seen
-from actors.weighing import unknown, unplaced, weigh
 from bus.bus import Bus
 from bus.messages.base import InstanceId, ModelId, NodeId
 from bus.messages.facts import (

@@ -7,11 +7,12 @@ from collections.abc import Callable
 import pykka
 
 from actors import names
-from actors.actor import LoopActor
 from actors.asking import ask_coordinator
-from actors.directory import Directory
-from actors.lifecycle import Killed, Terminated
-from actors.mailbox import MailboxFull
+from actors.kernel.actor import LoopActor
+from actors.kernel.directory import Directory
+from actors.kernel.lifecycle import Killed, Terminated
+from actors.kernel.mailbox import MailboxFull
+from actors.kernel.reference import AskTimeout, Ref
 from actors.messages import (
     Abandon,
     Dispatch,
@@ -23,7 +24,6 @@ from actors.messages import (
     Tick,
 )
 from actors.outlet import Outlet
-from actors.reference import AskTimeout, Ref
 from actors.retry import RequestTries
 from actors.tally import Tally
 from bus.bus import Bus

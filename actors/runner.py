@@ -4,14 +4,10 @@ import logging
 import time
 
 from actors import names
-from actors.actor import LoopActor
-from actors.desk import Desk, engine_lost
-from actors.directory import Directory
 from actors.downloader import find_folder
-from actors.engine_link import EngineLink
-from actors.epoch import Epoch
-from actors.instance_state import IDLE, InstanceState
-from actors.lifecycle import Terminated
+from actors.kernel.actor import LoopActor
+from actors.kernel.directory import Directory
+from actors.kernel.lifecycle import Terminated
 from actors.messages import (
     Abandon,
     Dispatch,
@@ -25,9 +21,13 @@ from actors.messages import (
     Undelivered,
 )
 from actors.retry import ENGINE_RESTARTS
-from actors.runner_settings import RunnerSettings
+from actors.running.desk import Desk, engine_lost
+from actors.running.engine_link import EngineLink
+from actors.running.epoch import Epoch
+from actors.running.instance_state import IDLE, InstanceState
+from actors.running.runner_settings import RunnerSettings
+from actors.running.watchdog import Watchdog
 from actors.stock import take_engine
-from actors.watchdog import Watchdog
 from bus.bus import Bus
 from bus.messages.base import NodeId, SequenceId
 from bus.messages.engine import (

@@ -6,10 +6,10 @@ import time
 from typing import Final
 
 from actors import names
-from actors.actor import LoopActor
-from actors.directory import Directory
-from actors.engine_link import EngineLink
+from actors.kernel.actor import LoopActor
+from actors.kernel.directory import Directory
 from actors.messages import StockMessage, TakeEngine, Tick
+from actors.running.engine_link import EngineLink
 from bus.bus import Bus
 
 logger = logging.getLogger(__name__)

@@ -6,17 +6,17 @@ from functools import partial
 from pathlib import Path
 
 from actors import names
-from actors.directory import Directory
 from actors.door import Door
 from actors.downloader import Downloader
 from actors.exchange import Exchange
+from actors.kernel.directory import Directory
+from actors.kernel.restarts import Intensity, Restart, Strategy
+from actors.kernel.supervision import Child, Supervisor
 from actors.messages import Release, Run, RunnerMessage, SupervisorMessage
 from actors.placement import Placement
-from actors.restarts import Intensity, Restart, Strategy
 from actors.runner import Runner
-from actors.runner_settings import RunnerSettings
+from actors.running.runner_settings import RunnerSettings
 from actors.stock import Stock
-from actors.supervision import Child, Supervisor
 from actors.topology import Identity, Topology
 from bus.bus import Bus
 from bus.messages.placement import Instance, Wish

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from actors.actor import ThreadActor
+from actors.kernel.actor import ThreadActor
 from actors.messages import Leave, Measure, Tick, TopologyMessage
 from bus.bus import Bus
 from bus.messages.base import NodeId

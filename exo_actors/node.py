@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Never
 
 from actors import names
-from actors.directory import Directory
 from actors.downloader import model_name
-from actors.loop import bind_loop
+from actors.kernel.directory import Directory
+from actors.kernel.loop import bind_loop
+from actors.kernel.reference import Ref
 from actors.messages import Leave, Opened
 from actors.node_gateway import NodeGateway
-from actors.reference import Ref
-from actors.runner_settings import RunnerSettings
+from actors.running.runner_settings import RunnerSettings
+from actors.running.watchdog import Deadlines
 from actors.supervisor import NodePlan, NodeSupervisor
 from actors.topology import Identity
-from actors.watchdog import Deadlines
 from api.server import Server
 from api.settings import ApiSettings
 from bus.bus import Bus

@@ -10,10 +10,10 @@ from typing import Never, Self, TypeAlias, TypeVar
 
 import pytest
 
-from actors.actor import LoopActor, ThreadActor
-from actors.future import Future
-from actors.lifecycle import Terminated
-from actors.reference import Ref
+from actors.kernel.actor import LoopActor, ThreadActor
+from actors.kernel.future import Future
+from actors.kernel.lifecycle import Terminated
+from actors.kernel.reference import Ref
 
 T = TypeVar("T")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from actors.lifecycle import Killed
-from actors.restarts import Strategy
+from actors.kernel.lifecycle import Killed
+from actors.kernel.restarts import Strategy
 from bus.backoff import Backoff
 from tests.actors.probe import (
     Listener,
@@ -33,7 +33,7 @@ pytestmark = on_both_seats
 PATIENT = replace(QUICK, backoff=Backoff(first_s=3600.0, longest_s=3600.0))
 """Waits so long before a restart that a test sees none."""
 
-SUPERVISION = "actors.supervision"
+SUPERVISION = "actors.kernel.supervision"
 
 
 async def test_a_child_may_come_later(troop: Troop) -> None:

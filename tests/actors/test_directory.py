@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from actors.directory import Directory, Name, NobodyThere
+from actors.kernel.directory import Directory, Name, NobodyThere
 from tests.actors.probe import Diary, ProbeMessage, Say, Start, ended, held, on_both_seats, stop
 
 pytestmark = [pytest.mark.usefixtures("bound_loop"), on_both_seats]

@@ -14,8 +14,8 @@ import pytest
 
 from actors.downloader import EXAMINED, Downloader
 from actors.examiner import Examiner
+from actors.kernel.reference import Ref
 from actors.messages import DownloaderMessage, FindModel
-from actors.reference import Ref
 from bus.bus import Bus
 from bus.messages.base import ModelId, NodeId
 from bus.messages.facts import Fact, ModelFact

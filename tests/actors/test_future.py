@@ -8,7 +8,7 @@ import logging
 import pykka
 import pytest
 
-from actors.future import Future
+from actors.kernel.future import Future
 from tests.actors.probe import soon
 
 

@@ -8,8 +8,8 @@ import pykka
 import pytest
 from pykka import _actor, _envelope, messages
 
-from actors.actor import LoopActor, ThreadActor
-from actors.hooks import Hooks
+from actors.kernel.actor import LoopActor, ThreadActor
+from actors.kernel.hooks import Hooks
 
 METHODS = [name for name, member in vars(Hooks).items() if inspect.isfunction(member)]
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import pykka
 import pytest
 
-from actors.actor import LoopActor
-from actors.future import Future
-from actors.lifecycle import Killed, Terminated
-from actors.loop import bind_loop
-from actors.reference import Ref
+from actors.kernel.actor import LoopActor
+from actors.kernel.future import Future
+from actors.kernel.lifecycle import Killed, Terminated
+from actors.kernel.loop import bind_loop
+from actors.kernel.reference import Ref
 from tests.actors.probe import (
     Watcher,
     ended,

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from actors.lifecycle import Killed, Terminated
-from actors.reference import Ref
+from actors.kernel.lifecycle import Killed, Terminated
+from actors.kernel.reference import Ref
 from tests.actors.probe import (
     Bear,
     Diary,

@@ -1,6 +1,6 @@
 """What a node does of all that is declared: it begins, drains and releases epochs, and never mixes them."""
 
-from actors.local_part import Steps, next_steps
+from actors.placing.local_part import Steps, next_steps
 from bus.messages.base import InstanceId, ModelId, NodeId
 from bus.messages.engine import Phase
 from bus.messages.facts import DeclaredFact, InstanceFact

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from actors.loop import NoLoop, bind_loop, bound_loop, call_on, is_running_here
+from actors.kernel.loop import NoLoop, bind_loop, bound_loop, call_on, is_running_here
 from tests.actors.probe import Diary, LoopProbe, Say, stop
 
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pykka._envelope import Envelope
 
-from actors.lifecycle import Kill
-from actors.mailbox import LoopMailbox, MailboxFull, ThreadMailbox
+from actors.kernel.lifecycle import Kill
+from actors.kernel.mailbox import LoopMailbox, MailboxFull, ThreadMailbox
 from tests.actors.probe import DEADLINE_S, soon
 
 

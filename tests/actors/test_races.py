@@ -8,8 +8,8 @@ import threading
 import pykka
 import pytest
 
-from actors.future import Future
-from actors.mailbox import MailboxFull
+from actors.kernel.future import Future
+from actors.kernel.mailbox import MailboxFull
 from tests.actors.probe import DEADLINE_S, Diary, ProbeRef, Say, Start, held, on_both_seats, soon, stop
 
 pytestmark = [pytest.mark.usefixtures("bound_loop"), on_both_seats]

@@ -1,6 +1,6 @@
 """The ranks of one epoch: they connect when all of them listen, and the loss of one is the loss of all."""
 
-from actors.ranks import Ranks
+from actors.running.ranks import Ranks
 from bus.messages.base import InstanceId, ModelId, NodeId
 from bus.messages.engine import Connect, Phase
 from bus.messages.facts import RankFact

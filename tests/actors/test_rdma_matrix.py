@@ -1,6 +1,6 @@
 """Two ranks with RDMA know their devices; who has none, and more than two, are told why not."""
 
-from actors.rdma_matrix import device_matrix
+from actors.running.rdma_matrix import device_matrix
 
 
 def test_between_two_ranks_the_first_active_device_of_each_leads_to_the_other() -> None:

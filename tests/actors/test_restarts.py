@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.restarts import History, Intensity, Restart, Strategy, TooManyRestarts, affected, is_restarted
+from actors.kernel.restarts import (
+    History,
+    Intensity,
+    Restart,
+    Strategy,
+    TooManyRestarts,
+    affected,
+    is_restarted,
+)
 
 FAILURE = ValueError("why")
 

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from actors import names
-from actors.actor import LoopActor
-from actors.directory import Directory
+from actors.kernel.actor import LoopActor
+from actors.kernel.directory import Directory
+from actors.kernel.reference import Ref
 from actors.messages import Abandon, Dispatch, DoorMessage, PlacementMessage, RequestMessage
 from actors.outlet import Outlet
-from actors.reference import Ref
 from actors.request import Request
 from bus.bus import Bus
 from bus.messages.base import InstanceId, ModelId, NodeId, RequestId, SequenceId

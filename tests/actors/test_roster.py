@@ -1,9 +1,9 @@
 """A Runner knows whose every sequence is, and which ones its engine has."""
 
-from actors.actor import ThreadActor
+from actors.kernel.actor import ThreadActor
+from actors.kernel.reference import Ref
 from actors.messages import RequestMessage
-from actors.reference import Ref
-from actors.roster import Roster
+from actors.running.roster import Roster
 from bus.messages.base import SequenceId
 from bus.messages.engine import Submit
 from bus.messages.generation import TextPrompt

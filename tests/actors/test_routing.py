@@ -1,6 +1,6 @@
 """A request goes to an instance that is ready, the least loaded one, or is told why there is none."""
 
-from actors.routing import route
+from actors.placing.routing import route
 from bus.messages.base import InstanceId, ModelId, NodeId
 from bus.messages.engine import Phase
 from bus.messages.facts import DeclaredFact, InstanceFact

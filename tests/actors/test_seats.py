@@ -7,9 +7,9 @@ import asyncio
 import pykka
 import pytest
 
-from actors.lifecycle import Escaped
-from actors.mailbox import MailboxFull
-from actors.reference import AskTimeout, WouldBlockLoop
+from actors.kernel.lifecycle import Escaped
+from actors.kernel.mailbox import MailboxFull
+from actors.kernel.reference import AskTimeout, WouldBlockLoop
 from tests.actors.probe import Diary, Hold, Leave, Raise, Say, Start, ended, held, on_both_seats, soon, stop
 
 pytestmark = [pytest.mark.usefixtures("bound_loop"), on_both_seats]

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from actors.directory import Name
-from actors.future import Future
-from actors.lifecycle import Killed, Terminated
-from actors.restarts import Restart, Strategy, TooManyRestarts
-from actors.supervision import Child, Supervisor
+from actors.kernel.directory import Name
+from actors.kernel.future import Future
+from actors.kernel.lifecycle import Killed, Terminated
+from actors.kernel.restarts import Restart, Strategy, TooManyRestarts
+from actors.kernel.supervision import Child, Supervisor
 from bus.backoff import Backoff
 from tests.actors.probe import (
     Diary,
@@ -45,7 +45,7 @@ pytestmark = on_both_seats
 PATIENT = replace(QUICK, backoff=Backoff(first_s=3600.0, longest_s=3600.0))
 """Waits so long before a restart that a test sees none."""
 
-SUPERVISION = "actors.supervision"
+SUPERVISION = "actors.kernel.supervision"
 
 
 # -- start and stop --------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from actors.loop import NoLoop, Timer, bind_loop
+from actors.kernel.loop import NoLoop, Timer, bind_loop
 from tests.actors.probe import Diary, Later, Say, Start, ThreadProbe, ended, held, on_both_seats, soon, stop
 
 LONG_S = 3600.0

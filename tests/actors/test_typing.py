@@ -11,11 +11,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 PROGRAM = """\
-from actors.actor import LoopActor, ThreadActor
-from actors.directory import Directory, Name
-from actors.lifecycle import Terminated
-from actors.reference import Ref
-from actors.supervision import Child, Supervisor
+from actors.kernel.actor import LoopActor, ThreadActor
+from actors.kernel.directory import Directory, Name
+from actors.kernel.lifecycle import Terminated
+from actors.kernel.reference import Ref
+from actors.kernel.supervision import Child, Supervisor
 
 class Counter(ThreadActor[int]):
     def __init__(self, first: int) -> None:

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from actors.lifecycle import Killed, Terminated
-from actors.reference import Ref
+from actors.kernel.lifecycle import Killed, Terminated
+from actors.kernel.reference import Ref
 from tests.actors.probe import (
     Diary,
     Raise,

@@ -1,6 +1,6 @@
 """An engine that makes no progress is noticed, and one that is only slow is left alone."""
 
-from actors.watchdog import Deadlines, Watchdog
+from actors.running.watchdog import Deadlines, Watchdog
 from bus.messages.engine import Beat, Phase, PhaseChange
 
 LIMITS = Deadlines(start_s=10, load_s=20, warm_s=30, beat_s=5, step_s=15)

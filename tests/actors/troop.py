@@ -10,10 +10,10 @@ from functools import partial
 
 import pykka
 
-from actors.directory import Directory, Name
-from actors.reference import Ref
-from actors.restarts import Intensity, Restart, Strategy
-from actors.supervision import AnyChild, Child, Supervising, Supervisor
+from actors.kernel.directory import Directory, Name
+from actors.kernel.reference import Ref
+from actors.kernel.restarts import Intensity, Restart, Strategy
+from actors.kernel.supervision import AnyChild, Child, Supervising, Supervisor
 from bus.backoff import Backoff
 from tests.actors.probe import Diary, ProbeMessage, ProbeRef, Start, soon
 

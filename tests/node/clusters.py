@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from actors.watchdog import Deadlines
+from actors.running.watchdog import Deadlines
 from bus.messages.base import InstanceId, NodeId
 from bus.messages.engine import Phase
 from bus.messages.facts import DeclaredFact, InstanceFact

@@ -14,7 +14,7 @@ import aiohttp
 import psutil
 
 from actors.gateway import View
-from actors.watchdog import Deadlines
+from actors.running.watchdog import Deadlines
 from bus.messages.base import ModelId, RequestId
 from bus.messages.engine import Phase
 from bus.messages.facts import Fact, InstanceFact, RequestFact

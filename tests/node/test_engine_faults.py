@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from actors import names
-from actors.watchdog import Deadlines
+from actors.running.watchdog import Deadlines
 from bus.messages.engine import Phase
 from bus.messages.facts import InstanceFact, RequestFact
 from bus.messages.generation import RefusalCode

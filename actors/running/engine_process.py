@@ -13,7 +13,7 @@ from bus.keys import Keys
 
 logger = logging.getLogger(__name__)
 
-_ROOT = Path(__file__).parents[1]
+_ROOT = Path(__file__).parents[2]
 _LONGEST_LINE = 1 << 20
 _LEVELS = logging.getLevelNamesMapping()
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from actors.watchdog import Deadlines
+from actors.running.watchdog import Deadlines
 
 
 @dataclass(frozen=True, slots=True)

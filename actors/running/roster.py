@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Never
 
+from actors.kernel.reference import Ref
 from actors.messages import RequestMessage
-from actors.reference import Ref
 from bus.messages.base import SequenceId
 from bus.messages.engine import Submit
 

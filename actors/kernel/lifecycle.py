@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Never
 
 if TYPE_CHECKING:
-    from actors.reference import Ref
+    from actors.kernel.reference import Ref
 
 
 @dataclass(frozen=True, slots=True)

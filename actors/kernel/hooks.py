@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pykka
 
-from actors.mailbox import Mailbox
+from actors.kernel.mailbox import Mailbox
 
 
 class Hooks:

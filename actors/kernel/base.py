@@ -11,12 +11,12 @@ from typing import ClassVar, Generic, Never, ParamSpec, TypeVar
 
 import pykka
 
-from actors.future import Future
-from actors.hooks import PykkaActor
-from actors.lifecycle import Kill
-from actors.loop import Timer, bound_loop
-from actors.mailbox import Letter
-from actors.reference import Ref
+from actors.kernel.future import Future
+from actors.kernel.hooks import PykkaActor
+from actors.kernel.lifecycle import Kill
+from actors.kernel.loop import Timer, bound_loop
+from actors.kernel.mailbox import Letter
+from actors.kernel.reference import Ref
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pykka import ActorDeadError
 from pykka._envelope import Envelope
 
-from actors.lifecycle import Kill, Killed
-from actors.loop import call_on, is_running_here
+from actors.kernel.lifecycle import Kill, Killed
+from actors.kernel.loop import call_on, is_running_here
 
 Letter = Envelope[object]
 

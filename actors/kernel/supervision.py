@@ -10,11 +10,19 @@ from typing import Generic, Never, Protocol, TypeAlias, TypeVar
 
 import pykka
 
-from actors.actor import ThreadActor
-from actors.directory import Directory, Name
-from actors.lifecycle import Killed, Terminated
-from actors.reference import Ref
-from actors.restarts import History, Intensity, Restart, Strategy, TooManyRestarts, affected, is_restarted
+from actors.kernel.actor import ThreadActor
+from actors.kernel.directory import Directory, Name
+from actors.kernel.lifecycle import Killed, Terminated
+from actors.kernel.reference import Ref
+from actors.kernel.restarts import (
+    History,
+    Intensity,
+    Restart,
+    Strategy,
+    TooManyRestarts,
+    affected,
+    is_restarted,
+)
 
 logger = logging.getLogger(__name__)
 

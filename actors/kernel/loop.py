@@ -13,7 +13,9 @@ class NoLoop(RuntimeError):
     """A LoopActor or a timer was started before anybody said which event loop to use."""
 
     def __init__(self) -> None:
-        super().__init__("no event loop is bound: call actors.loop.bind_loop(loop) where the loop is run")
+        super().__init__(
+            "no event loop is bound: call actors.kernel.loop.bind_loop(loop) where the loop is run"
+        )
 
 
 class LoopBinding:

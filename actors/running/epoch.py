@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-from actors.instance_state import InstanceState
 from actors.messages import RankTold
-from actors.ranks import Ranks
-from actors.rdma_matrix import Matrix, device_matrix
+from actors.running.instance_state import InstanceState
+from actors.running.ranks import Ranks
+from actors.running.rdma_matrix import Matrix, device_matrix
 from bus.bus import Bus
 from bus.messages.base import NodeId
 from bus.messages.engine import Connect, Part

@@ -8,10 +8,10 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import ClassVar, TypeVar
 
-from actors.base import Actor, leave_unanswered
-from actors.lifecycle import Escaped, Killed
-from actors.loop import bound_loop, call_on
-from actors.mailbox import Letter, LoopMailbox, ThreadMailbox
+from actors.kernel.base import Actor, leave_unanswered
+from actors.kernel.lifecycle import Escaped, Killed
+from actors.kernel.loop import bound_loop, call_on
+from actors.kernel.mailbox import Letter, LoopMailbox, ThreadMailbox
 
 logger = logging.getLogger(__name__)
 

@@ -10,13 +10,13 @@ import pykka
 from pykka._envelope import Envelope
 from pykka.messages import _ActorStop
 
-from actors.future import Future
-from actors.lifecycle import Terminated
-from actors.loop import is_running_here
-from actors.mailbox import Mailbox, MailboxFull
+from actors.kernel.future import Future
+from actors.kernel.lifecycle import Terminated
+from actors.kernel.loop import is_running_here
+from actors.kernel.mailbox import Mailbox, MailboxFull
 
 if TYPE_CHECKING:
-    from actors.hooks import PykkaActor
+    from actors.kernel.hooks import PykkaActor
 
 M = TypeVar("M", contravariant=True)
 R = TypeVar("R")

@@ -5,7 +5,7 @@ import logging
 import signal
 from collections.abc import Callable, Coroutine
 
-from actors.engine_process import EngineProcess
+from actors.running.engine_process import EngineProcess
 from bus.bus import Bus, new_identity
 from bus.commands import Peer
 from bus.errors import BusError

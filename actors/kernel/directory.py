@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Generic, Never, TypeVar, cast
 
-from actors.reference import Ref
+from actors.kernel.reference import Ref
 
 M = TypeVar("M")
 

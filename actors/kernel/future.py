@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import pykka
 
-from actors.loop import call_on
+from actors.kernel.loop import call_on
 
 logger = logging.getLogger(__name__)
 

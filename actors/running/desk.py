@@ -2,9 +2,9 @@
 
 from typing import Never
 
+from actors.kernel.reference import Ref
 from actors.messages import Dispatch, RequestMessage
-from actors.reference import Ref
-from actors.roster import Roster
+from actors.running.roster import Roster
 from bus.messages.base import SequenceId
 from bus.messages.engine import Refused, Step, Submit
 from bus.messages.generation import Refusal, RefusalCode

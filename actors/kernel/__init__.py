@@ -1,0 +1,1 @@
+"""Actors on two seats, supervised: pykka's contract, and what it lacks."""
