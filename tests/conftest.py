@@ -11,7 +11,7 @@ from pathlib import Path
 import pykka
 import pytest
 
-from actors.loop import bind_loop
+from actors.kernel.loop import bind_loop
 from tests.leaks import Snapshot, left_behind
 
 # Read by OpenBLAS when it is loaded: several tests at once on few cores must not each take all of them.

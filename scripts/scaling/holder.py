@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from actors.loop import bind_loop
+from actors.kernel.loop import bind_loop
 from scripts.scaling.light_node import LightNode, keys
 from scripts.scaling.words import Mark, Measure, Measured, Open, Opened, Order, Report
 

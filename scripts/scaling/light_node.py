@@ -8,10 +8,10 @@ from pathlib import Path
 from threading import Event
 from typing import Final, Self
 
-from actors.directory import Directory
+from actors.kernel.directory import Directory
 from actors.messages import Opened, PlacementMessage
 from actors.placement import Placement
-from actors.reference import Ref
+from actors.kernel.reference import Ref
 from actors.topology import PERIOD_S
 from bus.bus import Bus
 from bus.cluster import Cluster
