@@ -11,12 +11,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import mlx.core as mx
+from mlx_lm.utils import load_model, quantize_model
 from tokenizers import Tokenizer
 
 from scripts.guide.network import Config, Network, build, named_weights, save_weights
 from scripts.guide.tokenizer import END, PAD, save_tokenizer
 
 ROOT = Path(__file__).parent.parent
+GROUP_SIZE = 64
+"""Weights that have a scale in common, where they are quantised."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -225,18 +228,34 @@ def _draw(name: str, old: mx.array, key: mx.array) -> mx.array:
     return noise * (1.5 / math.sqrt(old.shape[-1]))
 
 
+def quantise(folder: Path, bits: int) -> Path:
+    """Have a model that was made keep this many bits of each weight of its matrices; returns its folder.
+
+    A matrix stays as it is where its rows are no multiple of GROUP_SIZE long.
+    """
+    network, config = load_model(folder)
+    network, config = quantize_model(network, config, GROUP_SIZE, bits)
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    save_weights(named_weights(network), folder)
+    return folder
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m scripts.make_model", description=__doc__)
     parser.add_argument("architecture", choices=sorted(ARCHITECTURES))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--bits", type=int, choices=(4, 8), help="quantise it to this many per weight")
     for field in dataclasses.fields(Size):
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=int, default=field.default)
     chosen = vars(parser.parse_args(arguments))
+    bits = chosen.pop("bits")
     folder = make_model(chosen.pop("architecture"), chosen.pop("folder"), **chosen)
+    if bits is not None:
+        quantise(folder, bits)
     megabytes = (folder / "model.safetensors").stat().st_size / 1e6
-    print(f"{folder}: {megabytes:.1f} MB, {megabytes / 4:.2f} million parameters")
+    print(f"{folder}: {megabytes:.1f} MB")
 
 
 if __name__ == "__main__":

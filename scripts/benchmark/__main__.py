@@ -1,6 +1,6 @@
 """The command line of the benchmark.
 
-scripts/bench                        everything; takes about half an hour
+scripts/bench                        everything; takes about 40 minutes
 scripts/bench throughput stall       these only
 scripts/bench --quick                a look, with fewer rounds
 """
@@ -23,7 +23,7 @@ from scripts.benchmark.machine import Machine
 from scripts.benchmark.measures import Section
 from scripts.benchmark.process import ProcessDied
 from scripts.benchmark.rig import Rig
-from scripts.benchmark.scenarios import cancel, cold, identity, stall, throughput
+from scripts.benchmark.scenarios import cancel, cold, identity, pipeline, stall, tensor, throughput
 from scripts.benchmark.table import render
 
 SCENARIOS: dict[str, Callable[[Rig], Iterable[Section]]] = {
@@ -32,6 +32,8 @@ SCENARIOS: dict[str, Callable[[Rig], Iterable[Section]]] = {
     "cancel": cancel.run,
     "cold": cold.run,
     "identity": identity.run,
+    "pipeline": pipeline.run,
+    "tensor": tensor.run,
 }
 
 

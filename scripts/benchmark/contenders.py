@@ -25,6 +25,12 @@ class Server:
     model: str
     """What the model is called in a request."""
     process: Process
+    others: tuple[Process, ...] = ()
+    """What serves together with it."""
+
+    @property
+    def processes(self) -> tuple[Process, ...]:
+        return (self.process, *self.others)
 
     @property
     def engine_pid(self) -> int:
@@ -54,6 +60,8 @@ class Ours:
     """None: its default."""
     name: str = "exo_actors"
     environment: dict[str, str] = field(default_factory=dict)
+    cores: tuple[int, ...] = ()
+    """The only ones that it may use; none: all."""
 
     def start(self, model: Path, scratch: Path, port: int) -> Server:
         arguments = [sys.executable, "-m", "exo_actors", "--port", str(port), "--offline"]
@@ -61,7 +69,8 @@ class Ours:
         arguments += ["--models-dir", str(model.parent), "--model", model.name]
         if self.pace_ms is not None:
             arguments += ["--pace", f"{self.pace_ms:g}"]
-        process = Process(arguments, _environment() | self.environment, ROOT, scratch / "output.log")
+        environment = clean_environment() | self.environment
+        process = Process(arguments, environment, ROOT, scratch / "output.log", self.cores)
         return Server(self.name, f"http://127.0.0.1:{port}", model.name, process)
 
 
@@ -81,7 +90,8 @@ class MlxLm:
         arguments = [sys.executable, "-m", "mlx_lm", "server", "--model", str(model), "--port", str(port)]
         arguments += ["--log-level", "WARNING"]
         lent = {"LD_PRELOAD": self.blas} if self.blas else {}
-        process = Process(arguments, _environment() | lent | self.environment, ROOT, scratch / "output.log")
+        environment = clean_environment() | lent | self.environment
+        process = Process(arguments, environment, ROOT, scratch / "output.log")
         return Server(self.name, f"http://127.0.0.1:{port}", "default_model", process)
 
 
@@ -93,7 +103,8 @@ def running(contender: Contender, model: Path, scratch: Path) -> Iterator[Server
     try:
         yield server
     finally:
-        server.process.stop()
+        for process in reversed(server.processes):
+            process.stop()
 
 
 def free_port() -> int:
@@ -103,7 +114,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _environment() -> dict[str, str]:
+def clean_environment() -> dict[str, str]:
     """Without settings of ours that a person's shell may have; nothing is asked of the internet."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("EXO_")}
     return kept | {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}

@@ -6,13 +6,13 @@ import selectors
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 
 import msgspec
 
-from scripts.benchmark.process import ProcessDied
+from scripts.benchmark.process import ProcessDied, hold_to
 from scripts.benchmark.traffic import Plan, Report, Seen, Wish
 
 MARGIN_S = 30.0
@@ -42,6 +42,10 @@ class Load:
     ) -> None:
         self._child.kill()
         self._child.communicate()
+
+    def keep_to(self, cores: Collection[int]) -> None:
+        """Have the clients use these cores only, if there are any."""
+        hold_to(self._child.pid, cores)
 
     def run(self, wishes: Sequence[Wish], deadline_s: float) -> Report:
         self.start(wishes, deadline_s)

@@ -7,21 +7,26 @@ from pathlib import Path
 import mlx.core as mx
 from tokenizers import Tokenizer
 
-from scripts.make_model import make_model
+from scripts.make_model import make_model, quantise
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A Llama of float32 weights."""
+    """A Llama of float32 weights, or quantised."""
 
     name: str
     layers: int
     hidden: int
     intermediate: int
     context: int = 16384
+    bits: int | None = None
+    """Per weight; None: float32."""
 
 
 SMALL = Shape("llama-5m", layers=6, hidden=256, intermediate=704)
+DEEP = Shape("llama-6m", layers=8, hidden=256, intermediate=704)
+"""For stages: beside more layers the output weighs less, of which the last stage has all."""
+DEEP_8BIT = Shape("llama-6m-8bit", layers=8, hidden=256, intermediate=704, bits=8)
 LARGE = Shape("llama-30m", layers=10, hidden=512, intermediate=1408)
 
 SHARPNESS = 2.0
@@ -45,7 +50,7 @@ def make(shape: Shape, folder: Path) -> Path:
         context=shape.context,
     )
     _silence(path / "model.safetensors", _tokenizer(path))
-    return path
+    return path if shape.bits is None else quantise(path, shape.bits)
 
 
 def _silence(weights: Path, tokenizer: Tokenizer) -> None:

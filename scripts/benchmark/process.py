@@ -2,10 +2,11 @@
 
 import contextlib
 import os
+import platform
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 GRACE_S = 10.0
@@ -20,8 +21,14 @@ class Process:
     """A process in a session of its own, with its output in a file."""
 
     def __init__(
-        self, arguments: Sequence[str], environment: Mapping[str, str], cwd: Path, log: Path
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        cwd: Path,
+        log: Path,
+        cores: Collection[int] = (),
     ) -> None:
+        """`cores`: the only ones that it and its children may use; none: all."""
         self.arguments = tuple(arguments)
         self._log = log
         with log.open("wb") as output:
@@ -35,6 +42,7 @@ class Process:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        hold_to(self._child.pid, cores)
 
     @property
     def pid(self) -> int:
@@ -61,7 +69,27 @@ class Process:
             self._kill_session()
             self._child.wait(GRACE_S)
 
+    def pause(self) -> None:
+        """Have its whole session compute nothing until it goes on."""
+        os.killpg(self._child.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        os.killpg(self._child.pid, signal.SIGCONT)
+
     def _kill_session(self) -> None:
         # Nobody may be left, which macOS says the second way.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._child.pid, signal.SIGKILL)
+
+
+def usable_cores() -> tuple[int, ...]:
+    """Those that this process may use; none where processes can't be held to some."""
+    if platform.system() != "Linux":
+        return ()
+    return tuple(sorted(os.sched_getaffinity(0)))
+
+
+def hold_to(pid: int, cores: Collection[int]) -> None:
+    """Let a process that has just begun use these cores only; its children and threads are held, too."""
+    if cores and platform.system() == "Linux":
+        os.sched_setaffinity(pid, cores)

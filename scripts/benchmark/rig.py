@@ -11,7 +11,7 @@ from scripts.benchmark import models
 from scripts.benchmark.contenders import Contender, MlxLm, Server, running
 from scripts.benchmark.load import Load, check
 from scripts.benchmark.models import Prompts, Shape
-from scripts.benchmark.process import ProcessDied
+from scripts.benchmark.process import ProcessDied, usable_cores
 from scripts.benchmark.traffic import Body, Report, Wish
 
 READY_S = 120.0
@@ -48,6 +48,14 @@ class Rig:
     def folder(self) -> Path:
         """A name in the scratch folder that is not taken."""
         return self.scratch / f"run-{next(self._numbers)}"
+
+    def two_cores(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """One core for each of two nodes, and the others for the clients; empty where nobody can choose."""
+        first, second, others = usable_cores()[:1], usable_cores()[1:2], usable_cores()[2:]
+        if not second:
+            return (), ()
+        self.load.keep_to(others)
+        return first, second
 
     @contextmanager
     def serving(self, contenders: Sequence[Contender], shape: Shape) -> Iterator[list[Server]]:
@@ -100,13 +108,15 @@ class Rig:
 
     def start(self, server: Server, wishes: Sequence[Wish], deadline_s: float) -> None:
         """Set clients going; `finish` has to follow."""
-        server.process.check()
+        for process in server.processes:
+            process.check()
         self.load.start(wishes, deadline_s)
 
     def finish(self, server: Server) -> Report:
         """What the clients saw."""
         report = self.load.finish()
-        server.process.check()
+        for process in server.processes:
+            process.check()
         try:
             check(report.seen)
         except RuntimeError as error:
