@@ -41,6 +41,8 @@ class Conductor:
         self._wishes = [_Wishes() for _ in range(lanes)]
         self._last: dict[int, int] = {}
         """The last token of each sequence that decodes."""
+        self._sent: deque[tuple[Plan, bytes]] = deque()
+        """Plans that are sent out, and that this rank has not done its own part of."""
         self._alive: set[int] = set()
         self._uids = 0
         self._steps = 0
@@ -89,15 +91,18 @@ class Conductor:
             self._send(lane, Plan(lane, self._steps))
 
     def _send(self, lane: int, step: Plan) -> None:
-        """Send a plan out, with all that is wished for in its lane, and do this rank's part of it."""
+        """Send a plan out, with all that is wished for in its lane; `wait` does this rank's part of it."""
         wishes, self._wishes[lane] = self._wishes[lane], _Wishes()
         plan = msgspec.structs.replace(
             step, remove=tuple(wishes.remove), aside=tuple(wishes.aside), insert=tuple(wishes.insert)
         )
-        self._rank.apply(plan, self._encoder.encode(plan), None, _nothing_more)
+        header = self._encoder.encode(plan)
+        self._rank.pass_on(header)
+        self._sent.append((plan, header))
 
     def wait(self) -> list[Stepped]:
         """Results that are there, or the next ones; none, if something new comes in first."""
+        self._carry_out()
         self._take()
         if not self._results:
             self._gauges.waiting_for = f"rank {self._sampling}"
@@ -112,6 +117,11 @@ class Conductor:
         self._results.clear()
         return [self._stepped(result) for result in results]
 
+    def _carry_out(self) -> None:
+        while self._sent:
+            plan, header = self._sent.popleft()
+            self._rank.apply(plan, header, None, _nothing_more)
+
     def _take(self) -> None:
         while (parcel := self._inlet.poll()) is not None:
             self._results.append(self._decoder.decode(parcel.header))
@@ -124,6 +134,7 @@ class Conductor:
         return Stepped(result.lane, chosen, result.failed, result.decoded, result.done)
 
     def settle(self) -> None:
+        self._carry_out()
         give_back_memory()
 
     @property

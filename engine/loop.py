@@ -79,6 +79,8 @@ class StepLoop:
         self._waiting: WaitingLine[Job | Member] = WaitingLine()
         self._members: dict[int, Member] = {}
         self._uids: dict[SequenceId, int] = {}
+        self._news: list[Step | Refused] = []
+        """Said when the next steps have begun: the other ranks of this one's stage need not wait for that."""
         self._steps = 0
         self._tokens = 0
         self._read_s = 0.0
@@ -91,17 +93,20 @@ class StepLoop:
             pass
 
     def turn(self) -> bool:
-        """Take what is new, waiting for it if there is nothing to compute; begin what steps can begin, and
-        take in what has become of steps. False: end."""
+        """Take what is new, waiting for it if there is nothing to compute; begin what steps can begin, say
+        what came of those before, and take in what has become of steps. False: end."""
         if not self._take_all():
+            self._say_all()
             return False
         for lane in sorted(self._lanes, key=lambda lane: len(lane.batch)):
             self._begin_steps(lane)
         self._tidy()
+        self._say_all()
         if self._under_way:
             self._finish_steps()
             self._tidy()
         if not self._busy:
+            self._say_all()
             self._rest()
         return True
 
@@ -213,7 +218,7 @@ class StepLoop:
                 member = self._begin(waiting) if isinstance(waiting, Job) else waiting
             except Exception:
                 logger.exception("a sequence could not be begun")
-                self._post(_fault(_job_of(waiting).sequence))
+                self._news.append(_fault(_job_of(waiting).sequence))
             else:
                 self._insert(lane, member)
 
@@ -274,7 +279,7 @@ class StepLoop:
                 delta = member.sequence.take(part.token, part.likely)
             except Exception:
                 logger.exception("a sequence's text could not be made")
-                self._post(_fault(member.sequence.job.sequence))
+                self._news.append(_fault(member.sequence.job.sequence))
                 over.append(part.uid)
                 continue
             deltas.append(delta)
@@ -294,13 +299,18 @@ class StepLoop:
         """End sequences whose own logits processor failed."""
         there = [uid for uid in failed if uid in self._members]
         for uid in there:
-            self._post(_fault(self._members[uid].sequence.job.sequence))
+            self._news.append(_fault(self._members[uid].sequence.job.sequence))
         self._forget(there)
+
+    def _say_all(self) -> None:
+        for message in self._news:
+            self._post(message)
+        self._news.clear()
 
     def _say(self, deltas: tuple[Delta, ...], prefilled: tuple[Prefilled, ...]) -> None:
         self._steps += 1
         if deltas or prefilled:
-            self._post(Step(self._steps, deltas, prefilled))
+            self._news.append(Step(self._steps, deltas, prefilled))
 
     # -- gauges ----------------------------------------------------------------------------------
 

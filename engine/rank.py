@@ -61,11 +61,14 @@ class Rank:
     def sequences(self) -> int:
         return sum(len(lane) for lane in self._lanes)
 
+    def pass_on(self, header: bytes) -> None:
+        """Send a plan, as it came, to the other ranks of this stage."""
+        for hop in self._way.beside:
+            hop.send(Parcel(header))
+
     def apply(self, plan: Plan, header: bytes, hidden: mx.array | None, more: Receive) -> None:
         """Carry out a plan. `header` is the plan as it came, `hidden` the hidden states that came with it.
         If it decodes as well as slices, `more` gets those of its slice."""
-        for hop in self._way.beside:
-            hop.send(Parcel(header))
         lane = self._lanes[plan.lane]
         tokens = self._change(lane, plan)
         first = Parcel(header, hidden)
