@@ -14,18 +14,20 @@ from actors.messages import (
     DoorMessage,
     InstanceChanged,
     NodeLeft,
+    Relay,
     RelayMessage,
+    Settled,
     Tick,
     Undispatched,
 )
 from actors.relays import Relays
 from actors.running.desk import Desk, engine_lost
 from bus.cluster import Member
-from bus.errors import BusError, Refused
+from bus.errors import BusError, Refused, TooLarge
 from bus.mesh import Mesh
 from bus.messages.base import SequenceId
-from bus.messages.engine import PhaseChange, Step
-from bus.messages.generation import RefusalCode
+from bus.messages.engine import PhaseChange, Step, Submit
+from bus.messages.generation import Refusal, RefusalCode
 from bus.messages.peers import Abandoned, Audit, Audited, Dispatched, Relayed
 from bus.messages.placement import Instance
 
@@ -35,7 +37,9 @@ COMMAND_TIMEOUT_S = 10.0
 AUDIT_S = 2.0
 """How often it is asked whether anything was lost on the way, while somebody waits."""
 
-DoorsOwn: TypeAlias = DoorMessage | RelayMessage | Audited | Terminated | NodeLeft | Undispatched | Tick
+DoorsOwn: TypeAlias = (
+    DoorMessage | RelayMessage | Audited | Terminated | NodeLeft | Undispatched | Settled | Tick
+)
 
 
 class Door(LoopActor[DoorsOwn]):
@@ -51,6 +55,8 @@ class Door(LoopActor[DoorsOwn]):
         self._node = instance.nodes[0]
         self._desk = Desk(bound)
         self._relays = Relays()
+        self._owed: set[SequenceId] = set()
+        """Nobody here wants these any more, and the other node has yet to say that it knows."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._unlisten: Callable[[], None] | None = None
 
@@ -75,25 +81,29 @@ class Door(LoopActor[DoorsOwn]):
                 self._abandon(self._desk.forget(request))
             case Tick():
                 self.tell_later(AUDIT_S, Tick())
-                if len(self._desk):
-                    self._go(self._audit())
+                self._settle()
             case _:
                 self._hear(message)
 
-    def _hear(self, message: Relayed | Audited | Undispatched | NodeLeft) -> None:
+    def _hear(self, message: Relay | Audited | Undispatched | Settled | NodeLeft) -> None:
         match message:
-            case Relayed():
-                if self._relays.follows(message):
-                    self._deliver(message)
-                else:
-                    self._lose("some of its tokens were lost on the way")
+            case Relay(node=node, relayed=relayed):
+                # After a split, another node may lead an epoch of the same number.
+                if node == self._node:
+                    self._follow(relayed)
             case Audited():
                 if not self._relays.agrees(message):
                     self._lose("its answers were cut off")
-            case Undispatched(sequences=sequences, refusal=refusal):
+            case Undispatched(sequences=sequences, refusal=refusal, perhaps_taken=perhaps_taken):
                 self._desk.refuse(sequences, refusal)
+                if perhaps_taken:
+                    self._owed.update(sequences)
+            case Settled(sequences=sequences):
+                self._owed.difference_update(sequences)
             case NodeLeft(node=node, why=why):
                 if node == self._node:
+                    # Perhaps only we have lost sight of it: it may go on with what nobody waits for.
+                    self._owed.update(self._desk.sequences())
                     self._desk.refuse_all(engine_lost(f"its node left: {why}"))
 
     def on_end(self, cause: BaseException | None) -> None:
@@ -111,13 +121,25 @@ class Door(LoopActor[DoorsOwn]):
         if not self._desk.take(message, None):
             return
         message.request.watch(self.actor_ref)
-        submits = tuple(self._desk.queued())
-        sequences = tuple(submit.sequence for submit in submits)
-        self._go(self._command(Dispatched(self._instance.id, self._instance.epoch, submits), sequences))
+        for submit in self._desk.queued():  # one by one: together they may be too large for one message
+            self._go(self._send(submit))
 
     def _abandon(self, sequences: tuple[SequenceId, ...]) -> None:
-        if sequences:
-            self._go(self._command(Abandoned(self._instance.id, self._instance.epoch, sequences), ()))
+        self._owed.update(sequences)
+        if self._owed and self._node in self._mesh.members:
+            self._go(self._send_abandoned(tuple(self._owed)))
+
+    def _settle(self) -> None:
+        """See whether what was said on both sides has arrived."""
+        if len(self._desk):
+            self._go(self._audit())
+        self._abandon(())
+
+    def _follow(self, relayed: Relayed) -> None:
+        if self._relays.follows(relayed):
+            self._deliver(relayed)
+        else:
+            self._lose("some of its tokens were lost on the way")
 
     def _lose(self, why: str) -> None:
         """What is on its way has a hole: nothing of it is wanted any more."""
@@ -154,15 +176,27 @@ class Door(LoopActor[DoorsOwn]):
         if isinstance(answer, Audited):
             self.actor_ref.post(answer)
 
-    async def _command(self, body: Dispatched | Abandoned, sequences: tuple[SequenceId, ...]) -> None:
+    async def _send(self, submit: Submit) -> None:
+        body = Dispatched(self._instance.id, self._instance.epoch, (submit,))
         try:
             await self._mesh.command(self._node, body, COMMAND_TIMEOUT_S)
         except Refused as error:
-            passing = error.refusal.code is RefusalCode.ENGINE_LOST
-            refusal = engine_lost(error.refusal.message) if passing else error.refusal
-            self.actor_ref.post(Undispatched(sequences, refusal))
+            self._undispatched(submit, error.refusal, perhaps_taken=False)
+        except TooLarge as error:
+            self._undispatched(submit, Refusal(RefusalCode.INVALID, str(error)), perhaps_taken=False)
         except BusError as error:
-            self.actor_ref.post(Undispatched(sequences, engine_lost(str(error))))
+            self._undispatched(submit, engine_lost(str(error)), perhaps_taken=True)
+
+    def _undispatched(self, submit: Submit, refusal: Refusal, *, perhaps_taken: bool) -> None:
+        self.actor_ref.post(Undispatched((submit.sequence,), refusal, perhaps_taken))
+
+    async def _send_abandoned(self, sequences: tuple[SequenceId, ...]) -> None:
+        body = Abandoned(self._instance.id, self._instance.epoch, sequences)
+        try:
+            await self._mesh.command(self._node, body, COMMAND_TIMEOUT_S)
+        except BusError:
+            return  # it stays owed
+        self.actor_ref.post(Settled(sequences))
 
 
 def _joined(_member: Member) -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import pykka
 
 from actors import names
 from actors.examiner import COMMAND, Examiner
 from actors.kernel.actor import ThreadActor
 from actors.kernel.directory import Directory, NobodyThere
+from actors.kernel.mailbox import MailboxFull
 from actors.messages import DownloaderMessage, FindModel, Tick
 from bus.bus import Bus
 from bus.messages.base import ModelId, NodeId
@@ -19,6 +21,9 @@ from bus.messages.facts import ModelFact, Shape
 from models.store import StoredModel, read_folder, scan
 
 logger = logging.getLogger(__name__)
+
+GLANCE_S: Final = 3.0
+"""A slow disk must not keep this node from deciding: what is known of a model has to do then."""
 
 STORE_TIMEOUT_S: Final = 20.0
 """Looking through the models directories may take a slow disk so long."""
@@ -158,3 +163,12 @@ async def find_folder(directory: Directory, model: ModelId) -> str | None:
     except (NobodyThere, TimeoutError):
         return None
     return str(found.folder) if isinstance(found, StoredModel) and not found.problem else None
+
+
+def find_here(directory: Directory, model: ModelId) -> StoredModel | None:
+    """The model as it lies on this node now; None also where that takes too long. From a thread."""
+    try:
+        found = directory.get(names.DOWNLOADER).ask(FindModel(model), timeout=GLANCE_S)
+    except (NobodyThere, pykka.ActorDeadError, MailboxFull, TimeoutError):
+        return None
+    return found if isinstance(found, StoredModel) else None

@@ -12,8 +12,18 @@ from actors.envoy import Envoy, EnvoyMessage
 from actors.kernel.actor import LoopActor
 from actors.kernel.directory import Directory, NobodyThere
 from actors.kernel.lifecycle import Terminated
+from actors.kernel.mailbox import MailboxFull
 from actors.kernel.reference import Ref
-from actors.messages import Abandon, CountRelays, Dispatch, Elsewhere, ExchangeMessage, NodeLeft, PeerAsked
+from actors.messages import (
+    Abandon,
+    CountRelays,
+    Dispatch,
+    Elsewhere,
+    ExchangeMessage,
+    NodeLeft,
+    PeerAsked,
+    Relay,
+)
 from actors.running.desk import engine_lost
 from bus.cluster import Member
 from bus.mesh import Mesh
@@ -24,6 +34,9 @@ from bus.messages.peers import Abandoned, Audit, Audited, Dispatched, Relayed
 from bus.messages.placement import Create, Created, Withdraw
 
 logger = logging.getLogger(__name__)
+
+OWN_S = 5.0
+"""An actor on the loop answers at once; less than what the asking node waits."""
 
 PLACEMENT_TIMEOUT_S = 30.0
 """Planning over many nodes and models takes far less."""
@@ -93,7 +106,8 @@ class Exchange(LoopActor[ExchangeMessage]):
             return engine_lost(f"this node does not lead instance {dispatched.instance} in that epoch")
         envoy = self._envoy(_Errand(node, dispatched.instance, dispatched.epoch))
         runner.watch(envoy)
-        runner.post(Dispatch(dispatched.submits, envoy))
+        if not runner.post(Dispatch(dispatched.submits, envoy)):
+            return engine_lost("the instance is being stopped")
         return None
 
     def _envoy(self, errand: _Errand) -> Ref[EnvoyMessage]:
@@ -110,13 +124,19 @@ class Exchange(LoopActor[ExchangeMessage]):
     async def _answer(self, node: NodeId, body: Body) -> Body | Refusal | None:
         match body:
             case Dispatched() | Abandoned():
-                return await self.actor_ref.request(PeerAsked(node, body), (Refusal, type(None)))
+                return await self._ask_itself(PeerAsked(node, body))
             case Create() | Withdraw():
                 return await self._ask_placement(body)
             case Audit(instance=instance, epoch=epoch):
                 return await self._audit(_Errand(node, instance, epoch))
             case _:
                 return Refusal(RefusalCode.INVALID, f"a node takes no {type(body).__name__} from another")
+
+    async def _ask_itself(self, asked: PeerAsked) -> Refusal | None:
+        try:
+            return await self.actor_ref.request(asked, (Refusal, type(None)), timeout=OWN_S)
+        except (pykka.ActorDeadError, MailboxFull, TimeoutError):
+            return engine_lost("its node takes nothing now")
 
     async def _audit(self, errand: _Errand) -> Audited:
         envoy = self._envoys.get(errand)
@@ -132,7 +152,9 @@ class Exchange(LoopActor[ExchangeMessage]):
             placement = self._directory.get(names.PLACEMENT)
             reply = (Created, Refusal, Elsewhere, type(None))
             answer = await placement.request(body, reply, timeout=PLACEMENT_TIMEOUT_S)
-        except (NobodyThere, TimeoutError):
+        except (NobodyThere, pykka.ActorDeadError, MailboxFull):
+            return Refusal(RefusalCode.NOT_COORDINATOR, "that node's placement is being started again")
+        except TimeoutError:
             return Refusal(RefusalCode.TIMEOUT, "that node's placement did not answer", retry_after_s=1.0)
         if isinstance(answer, Elsewhere):
             return Refusal(RefusalCode.NOT_COORDINATOR, answer.why)
@@ -140,7 +162,7 @@ class Exchange(LoopActor[ExchangeMessage]):
 
     def _hear(self, node: NodeId, body: Body) -> None:
         if isinstance(body, Relayed):
-            self._directory.post(names.relay(body.instance, body.epoch), body)
+            self._directory.post(names.relay(body.instance, body.epoch), Relay(node, body))
         else:
             logger.warning("%s may not say %s here: dropped", node, type(body).__name__)
 

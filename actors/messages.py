@@ -45,7 +45,7 @@ class Flush:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """This node is about to stop: let everybody know. Answered when that is published."""
+    """This node is about to stop: let everybody know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +197,23 @@ class Undispatched:
 
     sequences: tuple[SequenceId, ...]
     refusal: Refusal
+    perhaps_taken: bool
+    """Nobody knows: its answer is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Another node knows that nobody wants these sequences any more."""
+
+    sequences: tuple[SequenceId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """What another node says of sequences that were dispatched to it."""
+
+    node: NodeId
+    relayed: Relayed
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +236,7 @@ class TakeEngine:
 
 StockMessage: TypeAlias = TakeEngine | Tick
 DoorMessage: TypeAlias = Dispatch | Abandon
-RelayMessage: TypeAlias = Relayed
+RelayMessage: TypeAlias = Relay
 RunnerMessage: TypeAlias = (
     DoorMessage | EngineSaid | EngineLost | Undelivered | RankTold | Drain | Terminated | Launch | Tick
 )

@@ -14,13 +14,13 @@ from actors.coordination.govern import govern
 from actors.coordination.office import Office, Standing
 from actors.coordination.sight import Sight, promised
 from actors.coordination.situation import History, Situation, Verdict
+from actors.downloader import find_here
 from actors.kernel.actor import ThreadActor
 from actors.kernel.directory import Directory
 from actors.kernel.loop import Timer, bound_loop
 from actors.messages import (
     Drain,
     Elsewhere,
-    FindModel,
     Look,
     Opened,
     PlacementMessage,
@@ -31,7 +31,7 @@ from actors.messages import (
 )
 from actors.placing.local_part import Key, next_steps
 from actors.placing.lookout import Lookout
-from actors.placing.routing import has_failed, route
+from actors.placing.routing import has_failed_alone, route
 from actors.placing.seen import Seen
 from actors.placing.weighing import unknown, unplaced, weigh
 from actors.planner.words import refusal
@@ -57,12 +57,8 @@ from bus.messages.placement import (
     Wish,
     Withdraw,
 )
-from models.store import StoredModel
 
 logger = logging.getLogger(__name__)
-
-STORE_TIMEOUT_S = 20.0
-"""Looking through the models directories may take a slow disk so long."""
 
 PERIOD_S = 2.0
 """Between two looks when nothing seems to change: memory that frees tells nobody."""
@@ -270,22 +266,24 @@ class Placement(ThreadActor[PlacementMessage]):
         return {key for name in self._directory.names() if (key := names.epoch_of(name)) is not None}
 
     def _adopt(self) -> None:
-        """Take over what a Placement before this one had begun here."""
+        """Take over what a Placement before this one had begun here; what is not declared any more ends."""
         alive = self._alive()
         for fact in self._register.declared.values():
             for instance in (fact.instance, fact.successor):
                 if instance is not None and (instance.id, instance.epoch) in alive:
                     self._running[instance.id, instance.epoch] = instance
+        for key in alive - self._running.keys():
+            self._directory.post(names.SUPERVISOR, Release(*key))
 
     # -- what it is asked --------------------------------------------------------------------------
 
     def _want(self, want: Want) -> Serving | NotServed:
         facts = self._bus.view.facts()
         answer = route(want.model, self._register.declared.values(), facts)
-        if isinstance(answer, Serving) and not has_failed(answer, facts):
+        if isinstance(answer, Serving) and not has_failed_alone(answer, facts):
             return answer
         # It may have been copied here a moment ago, or mended: look now, not when its turn comes.
-        here = self._find(want.model)
+        here = find_here(self._directory, want.model)
         copies = Seen.of(facts).copies_of(want.model)
         if here is not None and not any(c.node == self._node and c.folder_mark == here.mark for c in copies):
             passing = Refusal(RefusalCode.ENGINE_LOST, f"model '{want.model}' has just changed on this node")
@@ -312,7 +310,7 @@ class Placement(ThreadActor[PlacementMessage]):
         self._consider()
         if not self._standing.acting:
             return Elsewhere(self._standing.coordinator)
-        if isinstance(order, Create):
+        if isinstance(order, Create) and not (order.once and self._has(order.wish.model)):
             answer = self._preview(order.wish)
             if isinstance(answer, Refusal):
                 return answer
@@ -320,12 +318,18 @@ class Placement(ThreadActor[PlacementMessage]):
                 return Elsewhere(None, f"how model '{order.wish.model}' can be divided is being found out")
             if not answer.choices:
                 return refusal(answer, order.wish)
-        elif not self._is_declared(order.instance):
+        elif isinstance(order, Withdraw) and not self._is_declared(order.instance):
             return Refusal(
                 RefusalCode.INSTANCE_NOT_FOUND, f"there is no instance {order.instance}", param="id"
             )
-        created = self._consider(order)[0]
-        return created if isinstance(order, Create) else None
+        answers = self._consider(order)
+        if not answers:  # the office was lost in between
+            return Elsewhere(self._standing.coordinator)
+        return answers[0] if isinstance(order, Create) else None
+
+    def _has(self, model: ModelId) -> bool:
+        declared = self._register.declared.values()
+        return any(fact.instance.model == model and not fact.withdrawn for fact in declared)
 
     def _is_declared(self, instance: InstanceId) -> bool:
         fact = self._register.declared.get(instance)
@@ -334,7 +338,3 @@ class Placement(ThreadActor[PlacementMessage]):
     def _is_being_examined(self, model: ModelId) -> bool:
         copies = Seen.of(self._bus.view.facts()).copies_of(model)
         return any(copy.shape is not None and not copy.shape.examined for copy in copies)
-
-    def _find(self, model: ModelId) -> StoredModel | None:
-        found = self._directory.get(names.DOWNLOADER).ask(FindModel(model), timeout=STORE_TIMEOUT_S)
-        return found if isinstance(found, StoredModel) else None

@@ -70,6 +70,7 @@ class Request(LoopActor[RequestMessage]):
         self._started_at = time.time()
         self._door: Ref[DoorMessage] | None = None
         self._tries = RequestTries()
+        self._dispatched = False
 
     async def on_start(self) -> None:
         """Look for an instance."""
@@ -125,6 +126,7 @@ class Request(LoopActor[RequestMessage]):
             return
         self._instance, self._door = serving.instance, door
         door.watch(self.actor_ref)
+        self._dispatched = True
         if not door.post(Dispatch(self._tally.submits(), self.actor_ref)):
             self._refused(_lost("the model's instance takes nothing now"))
 
@@ -142,6 +144,8 @@ class Request(LoopActor[RequestMessage]):
         match answer:
             case Serving():
                 return answer
+            case NotServed(unplaced=True) if self._dispatched:
+                self._fail(self._withdrawn())
             case NotServed(unplaced=True):
                 await self._have_placed()
             case NotServed(refusal=refusal):
@@ -149,6 +153,11 @@ class Request(LoopActor[RequestMessage]):
             case other:
                 raise TypeError(f"Placement answered {other!r}")
         return None
+
+    def _withdrawn(self) -> Refusal:
+        """Somebody had the model's last instance withdrawn: that is not undone by who waited for it."""
+        message = f"model '{self._order.model}' was withdrawn while this request waited for it"
+        return Refusal(RefusalCode.MODEL_NOT_FOUND, message, param="model")
 
     async def _have_placed(self) -> None:
         """Nobody has asked for this model yet: have the coordinator place it, and go there."""

@@ -9,8 +9,8 @@ _PASSING = frozenset({RefusalCode.ENGINE_LOST})
 """Faults that a node tries to get over by itself. Every other one is for its client to act on: permanent ones
 are never retried, and `overloaded` says when to come back."""
 
-_PASSING_FOR_ADMITTED = _PASSING | {RefusalCode.OVERLOADED}
-"""Who was admitted is not sent away: its client sees an answer that pauses."""
+_PASSING_FOR_ADMITTED = _PASSING | {RefusalCode.OVERLOADED, RefusalCode.DOES_NOT_FIT}
+"""Who was admitted is not sent away: its client sees an answer that pauses, also while there is no place."""
 
 
 @dataclass(frozen=True, slots=True)

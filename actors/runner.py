@@ -36,19 +36,20 @@ from bus.messages.engine import (
     Bound,
     FromEngine,
     Hello,
-    Load,
     Phase,
     PhaseChange,
     Refused,
     Step,
 )
-from bus.messages.generation import Refusal, RefusalCode
 from bus.messages.placement import Instance
 
 logger = logging.getLogger(__name__)
 
 CHECK_S = 0.5
 """How often the watchdog looks."""
+
+LATE_S = 1.5
+"""A look that comes so late says more of this process than of the engine."""
 
 STEADY_S = 60.0
 """An engine that was ready for so long counts as well: earlier failures are forgotten."""
@@ -79,6 +80,7 @@ class Runner(LoopActor[RunnerMessage]):
         self._watchdog = Watchdog(settings.deadlines, time.monotonic())
         self._link: EngineLink | None = None
         self._launches = 0
+        self._checked = time.monotonic()
         self._drain_by: float | None = None
 
     async def on_start(self) -> None:
@@ -140,7 +142,11 @@ class Runner(LoopActor[RunnerMessage]):
         me = self.actor_ref
         self._watchdog = Watchdog(self._settings.deadlines, time.monotonic())
         self._enter(PhaseChange(phase=Phase.CONNECTING, reason="starting the engine process"))
-        self._link = link = await take_engine(self._directory, self._bus)
+        try:
+            self._link = link = await take_engine(self._directory, self._bus)
+        except OSError as error:
+            await self._recover(f"no engine process can be started: {error}")
+            return
         link.attach(
             said=lambda body: me.post(EngineSaid(launch, body)),
             lost=lambda code: me.post(EngineLost(launch, code)),
@@ -162,6 +168,8 @@ class Runner(LoopActor[RunnerMessage]):
                 self._desk.deliver(body)
             case Accepted(sequence=sequence) | Refused(sequence=sequence):
                 self._desk.tell(sequence, body)
+            case Beat() if self._state.phase is Phase.FAILED:
+                pass  # it is about to end
             case Beat():
                 self._watchdog.beaten(body, time.monotonic())
                 self._state.beat = body
@@ -184,11 +192,13 @@ class Runner(LoopActor[RunnerMessage]):
         self._state.permanent = change.phase is Phase.FAILED
         if change.phase is Phase.READY and self._drain_by is not None:
             return
+        if change.phase is Phase.FAILED:
+            self._state.beat = IDLE
         self._enter(change)
         if change.phase is Phase.READY:
             self._submit_queued()
         elif change.phase is Phase.FAILED:
-            self._desk.refuse_all(self._failure(change.reason))
+            self._desk.refuse_all(self._state.failure(change.reason))
             assert self._link is not None
             # An engine that failed ends by itself; see to it that it does.
             self._link.retire(self._settings.patience_s)
@@ -200,16 +210,8 @@ class Runner(LoopActor[RunnerMessage]):
             reason = f"there is no whole copy of {self._instance.model} here: copy its folder to this machine"
             await self._fail(reason, permanent=True)
             return
-        self._link.command(
-            Load(
-                path=folder,
-                context=self._instance.context,
-                max_running=self._settings.max_running,
-                pace_s=self._settings.pace_s,
-                part=self._epoch.part(),
-                hurry=self._instance.epoch > 1 or self._state.failures > 0,
-            )
-        )
+        hurry = self._instance.epoch > 1 or self._state.failures > 0
+        self._link.command(self._epoch.load(folder, self._settings, hurry=hurry))
 
     async def _lost(self, code: int | None) -> None:
         """The engine is gone. Start it again, unless it said that its fault is permanent."""
@@ -218,8 +220,11 @@ class Runner(LoopActor[RunnerMessage]):
         self._launches += 1  # whatever that process still says no longer counts
         await self._link.kill_and_wait()
         self._desk.refuse_lost(how)
-        if self._state.phase is Phase.FAILED:
-            return
+        if self._state.phase is not Phase.FAILED:
+            await self._recover(how)
+
+    async def _recover(self, how: str) -> None:
+        """Try again, where this rank is alone; else the next epoch is the coordinator's to declare."""
         if not self._state.alone:
             await self._fail(how, permanent=False)
             return
@@ -241,7 +246,7 @@ class Runner(LoopActor[RunnerMessage]):
         self._launches += 1
         self._state.beat, self._state.permanent = IDLE, permanent
         self._enter(PhaseChange(phase=Phase.FAILED, reason=reason))
-        self._desk.refuse_all(self._failure(reason))
+        self._desk.refuse_all(self._state.failure(reason))
         if self._link is not None:
             await self._link.kill_and_wait()
 
@@ -273,7 +278,11 @@ class Runner(LoopActor[RunnerMessage]):
             self._go_on_draining()
         if self._link is None or self._state.phase in _UNWATCHED:
             return
-        stuck = self._watchdog.overdue(time.monotonic())
+        now, before, self._checked = time.monotonic(), self._checked, time.monotonic()
+        if now - before > LATE_S:  # it was this process that stood still: the engine's words may wait unread
+            self._watchdog.woke(now)
+            return
+        stuck = self._watchdog.overdue(now)
         if stuck is not None:
             missing = "" if self._epoch.connected else self._epoch.ranks.missing
             self._link.give_up(f"{stuck}: {missing}" if missing else stuck)
@@ -295,29 +304,13 @@ class Runner(LoopActor[RunnerMessage]):
     # -- requests --------------------------------------------------------------------------------
 
     def _dispatch(self, message: Dispatch) -> None:
-        if not self._desk.take(message, self._refusal()):
+        if not self._desk.take(message, self._state.refusal()):
             return
         message.request.watch(self.actor_ref)
         if self._state.phase is Phase.READY:
             self._submit_queued()
         else:
             message.request.post(self._state.changed())
-
-    def _refusal(self) -> Refusal | None:
-        """Why nothing is taken on now; None: it is."""
-        match self._state.phase:
-            case Phase.FAILED:
-                return self._failure(self._state.change.reason)
-            case Phase.DRAINING | Phase.STOPPED:
-                return engine_lost("the instance is being stopped")
-            case _:
-                return None
-
-    def _failure(self, reason: str) -> Refusal:
-        """A fault that will come again ends a request, unless other ranks or nodes may do better."""
-        if self._state.permanent and self._state.alone:
-            return Refusal(RefusalCode.ENGINE_FAILED, reason)
-        return engine_lost(reason)
 
     def _submit_queued(self) -> None:
         assert self._link is not None

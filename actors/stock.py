@@ -5,9 +5,12 @@ import logging
 import time
 from typing import Final
 
+import pykka
+
 from actors import names
 from actors.kernel.actor import LoopActor
 from actors.kernel.directory import Directory
+from actors.kernel.mailbox import MailboxFull
 from actors.messages import StockMessage, TakeEngine, Tick
 from actors.running.engine_link import EngineLink
 from bus.bus import Bus
@@ -66,17 +69,26 @@ class Stock(LoopActor[StockMessage]):
             self._spare = None
             await spare.kill_and_wait()
         if wanted and self._spare is None and time.monotonic() - self._taken_at > REST_S:
-            self._spare = await EngineLink.start(self._bus)
+            try:
+                self._spare = await EngineLink.start(self._bus)
+            except OSError as error:  # who needs one will say so
+                logger.warning("no engine process can be started ahead: %s", error)
 
 
 async def take_engine(directory: Directory, bus: Bus) -> EngineLink:
-    """An engine that nobody uses, started ahead if there is one. Who is interrupted leaves none behind."""
+    """An engine that nobody uses, started ahead if there is one; raises OSError if none can be started.
+
+    Who is interrupted leaves none behind.
+    """
     stock = directory.find(names.STOCK)
     if stock is None:
         return await EngineLink.start(bus)
     taking = asyncio.ensure_future(stock.request(TakeEngine(), EngineLink, timeout=TAKE_S))
     try:
         return await asyncio.shield(taking)
+    except (TimeoutError, pykka.ActorDeadError, MailboxFull):
+        taking.add_done_callback(_kill)
+        return await EngineLink.start(bus)
     except asyncio.CancelledError:
         taking.add_done_callback(_kill)
         raise

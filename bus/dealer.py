@@ -13,7 +13,7 @@ from bus.keys import Keys, secure_client
 from bus.messages.envelope import Body, Envelope
 from bus.monitor import Monitor
 from bus.port import Frames, Port, Sent
-from bus.sockets import DEFAULTS, Limits, connect, open_socket
+from bus.sockets import OF_AN_ENGINE, Limits, connect, open_socket
 from bus.traffic import Meter
 
 LINGER_S: Final = 0.2
@@ -85,9 +85,9 @@ class Dealer:
         identity: bytes,
         receive: Callable[[Body], Answered],
         *,
-        limits: Limits = DEFAULTS,
+        limits: Limits = OF_AN_ENGINE,
     ) -> Self:
-        """Connect, with a ZeroMQ context of its own, on the running loop.
+        """Connect as an engine does, with a ZeroMQ context of its own, on the running loop.
 
         `receive` is called on that loop for each command and notice; what it returns answers a command (None:
         done) and means nothing for a notice. Raises ValueError for what is no endpoint.

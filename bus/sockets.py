@@ -1,6 +1,6 @@
 """The limits of the bus, and ZeroMQ sockets that keep them: queues, sizes, heartbeats, lingering."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import zmq
@@ -51,6 +51,10 @@ class Limits:
 
 
 DEFAULTS: Final = Limits()
+
+OF_AN_ENGINE: Final = replace(DEFAULTS, heartbeat_ms=0)
+"""An engine asks not whether its node lives: a pipe tells it of the node's death, and a node that stood still
+for a moment must not find its engines gone."""
 
 
 def open_socket(

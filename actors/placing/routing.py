@@ -19,8 +19,6 @@ _SOON: Final = (
 )
 """In order of how soon a request gets its first token there."""
 
-_AT_THE_END: Final = len(_SOON)
-
 
 def route(model: ModelId, declared: Iterable[DeclaredFact], facts: Mapping[str, Fact]) -> Serving | NotServed:
     """Where a request for `model` goes now."""
@@ -28,7 +26,7 @@ def route(model: ModelId, declared: Iterable[DeclaredFact], facts: Mapping[str, 
     if not held:
         return NotServed(_nobody(model), unplaced=True)
     placed = [fact for fact in held if fact.instance.stages]
-    best = min(placed, key=lambda fact: _rank(fact.instance, facts), default=None)
+    best = min(placed, key=lambda fact: (fact.given_up, *_rank(fact.instance, facts)), default=None)
     if best is None:
         return NotServed(_no_room(held[0]))
     if best.given_up:
@@ -42,16 +40,18 @@ def whole(instance: Instance, facts: Mapping[str, Fact]) -> InstanceFact | None:
     return fact if isinstance(fact, InstanceFact) and fact.nodes == instance.nodes else None
 
 
-def has_failed(serving: Serving, facts: Mapping[str, Fact]) -> bool:
-    """Whether who goes there is refused, unless something has changed."""
+def has_failed_alone(serving: Serving, facts: Mapping[str, Fact]) -> bool:
+    """Whether who goes there is refused, unless its files have changed: with other ranks, more is tried."""
     fact = facts.get(f"instance/{serving.instance}/{serving.epoch}")
-    return isinstance(fact, InstanceFact) and fact.phase is Phase.FAILED
+    return isinstance(fact, InstanceFact) and fact.phase is Phase.FAILED and len(fact.nodes) == 1
 
 
 def _rank(instance: Instance, facts: Mapping[str, Fact]) -> tuple[int, int, InstanceId]:
     fact = whole(instance, facts)
-    if fact is None or fact.phase not in _SOON:
-        return _AT_THE_END, 0, instance.id
+    if fact is None:  # it has just been declared
+        return len(_SOON), 0, instance.id
+    if fact.phase not in _SOON:
+        return len(_SOON) + 1, 0, instance.id
     return _SOON.index(fact.phase), fact.running + fact.prefilling + fact.waiting, instance.id
 
 

@@ -54,6 +54,8 @@ class EngineLink:
         self._tasks: set[asyncio.Task[None]] = set()
         self._given_up = ""
         self._over = False
+        self._ended: int | None = None
+        """Its exit code, where it ended before somebody was attached."""
 
     @classmethod
     async def start(cls, bus: Bus) -> "EngineLink":
@@ -74,6 +76,8 @@ class EngineLink:
         self._said, self._lost, self._undelivered = said, lost, undelivered
         for body in kept:
             said(body)
+        if self._ended is not None:
+            lost(self._ended)
 
     @property
     def lives(self) -> bool:
@@ -116,7 +120,8 @@ class EngineLink:
         """End the engine in an orderly way, or else by force."""
         self._over = True
         if self._process is not None:
-            self._peer.notify(Shutdown())
+            if not self._peer.notify(Shutdown()):  # it is still starting, and holds nothing
+                self._process.kill()
             await self._process.end(patience_s)
 
     async def kill_and_wait(self) -> None:
@@ -156,11 +161,12 @@ class EngineLink:
 
     def _gone(self) -> None:
         """The process left the bus: if it does not end by itself now, it is of no use any more."""
-        if not self._over and self._process is not None:
-            self._process.kill()
+        if not self._over and self._process is not None and self._process.runs:
+            self.give_up("the engine process left the bus")
 
     def _exited(self, code: int) -> None:
         if not self._over:
+            self._ended = code
             self._lost(code)
 
 

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 
 from actors.messages import RankTold
-from actors.running.instance_state import InstanceState
+from actors.running.instance_state import InstanceState, rank_key
 from actors.running.ranks import Ranks
 from actors.running.rdma_matrix import Matrix, device_matrix
+from actors.running.runner_settings import RunnerSettings
 from bus.bus import Bus
 from bus.messages.base import NodeId
-from bus.messages.engine import Connect, Part
+from bus.messages.engine import Connect, Load, Part
 from bus.messages.facts import Fact, NodeFact, RankFact
 from bus.messages.placement import Interconnect
 
@@ -21,7 +22,8 @@ class Epoch:
 
     def __init__(self, state: InstanceState, bus: Bus, told: Callable[[RankTold], object]) -> None:
         self._state, self._bus, self._told = state, bus, told
-        self._prefix = f"rank/{state.instance.id}/{state.instance.epoch}/"
+        ranks = range(len(state.instance.nodes))
+        self._others = {rank_key(state.instance, rank): rank for rank in ranks if rank != state.rank}
         self._unlisten: Callable[[], None] | None = None
         # Whoever is lost takes its own fact along, and is still called by its name.
         self._names = {node: self._name_of(node) for node in state.instance.nodes}
@@ -36,6 +38,17 @@ class Epoch:
         self._unlisten = self._bus.view.listen(self._hear)
         for key, fact in self._bus.view.facts().items():
             self._hear(key, fact)
+
+    def load(self, folder: str, settings: RunnerSettings, *, hurry: bool) -> Load:
+        """What this rank's engine is told to load."""
+        return Load(
+            path=folder,
+            context=self._state.instance.context,
+            max_running=settings.max_running,
+            pace_s=settings.pace_s,
+            part=self.part(),
+            hurry=hurry,
+        )
 
     def part(self) -> Part | None:
         """What this rank's engine computes; None: all of it."""
@@ -104,9 +117,9 @@ class Epoch:
             self._bus.withdraw(self._state.rank_key)
 
     def _hear(self, key: str, fact: Fact | None) -> None:
-        if key.startswith(self._prefix) and key != self._state.rank_key:
-            rank = fact if isinstance(fact, RankFact) else None
-            self._told(RankTold(int(key.removeprefix(self._prefix)), rank))
+        rank = self._others.get(key)
+        if rank is not None:
+            self._told(RankTold(rank, fact if isinstance(fact, RankFact) else None))
 
     def _name_of(self, node: NodeId) -> str:
         fact = self._bus.view.facts().get(f"node/{node}")

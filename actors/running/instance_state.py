@@ -4,9 +4,11 @@ import time
 from dataclasses import dataclass, field
 
 from actors.messages import InstanceChanged
+from actors.running.desk import engine_lost
 from bus.messages.base import NodeId
 from bus.messages.engine import Beat, Bound, Phase, PhaseChange
 from bus.messages.facts import InstanceFact, RankFact
+from bus.messages.generation import Refusal, RefusalCode
 from bus.messages.placement import Instance
 
 IDLE = Beat(steps=0)
@@ -55,7 +57,7 @@ class InstanceState:
     @property
     def rank_key(self) -> str:
         """Of this rank's fact."""
-        return f"rank/{self.instance.id}/{self.instance.epoch}/{self.rank}"
+        return rank_key(self.instance, self.rank)
 
     def enter(self, change: PhaseChange) -> bool:
         """Go on; true when this is another phase."""
@@ -74,6 +76,22 @@ class InstanceState:
         """What Placement and waiting requests are told."""
         change = self.change
         return InstanceChanged(self.instance.id, change.phase, change.reason, change.progress)
+
+    def refusal(self) -> Refusal | None:
+        """Why nothing is taken on now; None: it is."""
+        match self.phase:
+            case Phase.FAILED:
+                return self.failure(self.change.reason)
+            case Phase.DRAINING | Phase.STOPPED:
+                return engine_lost("the instance is being stopped")
+            case _:
+                return None
+
+    def failure(self, reason: str) -> Refusal:
+        """A fault that will come again ends a request, unless other ranks or nodes may do better."""
+        if self.permanent and self.alone:
+            return Refusal(RefusalCode.ENGINE_FAILED, reason)
+        return engine_lost(reason)
 
     def fact(self) -> InstanceFact:
         """What everybody is told."""
@@ -117,3 +135,8 @@ class InstanceState:
             active_bytes=self.beat.active_bytes,
             kv_bytes=self.beat.kv_bytes,
         )
+
+
+def rank_key(instance: Instance, rank: int) -> str:
+    """Of a rank's fact. Two halves of a cluster may each place the same epoch, on other nodes."""
+    return f"rank/{instance.id}/{instance.epoch}/{rank}/{instance.nodes[rank]}"

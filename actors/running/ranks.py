@@ -33,6 +33,8 @@ class Ranks:
             return
         if fact.instance != self.instance.id or fact.epoch != self.instance.epoch:
             return
+        if fact.node != self.instance.nodes[rank]:
+            return  # two halves of a cluster have each placed this epoch
         self._facts[rank] = fact
         if fact.phase in (Phase.FAILED, Phase.STOPPED) and rank != self.own:
             self._lost[rank] = f"{self._called(rank)}: {fact.reason}"

@@ -46,6 +46,10 @@ class Watchdog:
         self._until_loading = ("the ranks did not connect", self._deadlines.connect_s)
         self._progressed = now
 
+    def woke(self, now: float) -> None:
+        """Who watches had stopped: whatever it waits for has its whole time again."""
+        self._progressed = self._beat_at = now
+
     def phase_changed(self, change: PhaseChange, now: float) -> None:
         """The engine said where it is."""
         self._phase = change.phase

@@ -162,7 +162,7 @@ class InstanceFact(Message, frozen=True):
 
 
 class RankFact(Message, frozen=True):
-    """One rank of an instance that has several, told by its node; key `rank/<instance>/<epoch>/<rank>`."""
+    """A rank of an instance that has several; key `rank/<instance>/<epoch>/<rank>/<node>`."""
 
     instance: InstanceId
     epoch: int

@@ -194,7 +194,7 @@ def key_of(fact: Fact) -> str:
         case InstanceFact():
             return f"instance/{fact.id}/{fact.epoch}"
         case RankFact():
-            return f"rank/{fact.instance}/{fact.epoch}/{fact.rank}"
+            return f"rank/{fact.instance}/{fact.epoch}/{fact.rank}/{fact.node}"
         case DeclaredFact():
             return f"declared/{HERE}/{fact.instance.id}"
         case WishFact():
