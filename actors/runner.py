@@ -182,6 +182,7 @@ class Runner(LoopActor[RunnerMessage]):
                 self._publish()
                 await self._consider_ranks()
             case Hello():
+                self._watchdog.arrived(time.monotonic())
                 logger.info("engine %d of %s is there: %s", body.pid, self._instance.model, body.versions)
                 await self._load()
 

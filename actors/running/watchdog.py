@@ -9,10 +9,12 @@ from bus.messages.engine import Beat, Phase, PhaseChange
 class Deadlines:
     """Seconds without progress after which an engine counts as stuck."""
 
-    start_s: float = 60.0
-    """From the start of its process to its first word: Python and MLX are imported."""
+    start_s: float = 15.0
+    """From the start of its process to its first word, which it says before it imports MLX."""
+    begin_s: float = 60.0
+    """From there until it begins to load: MLX is imported, perhaps from a slow disk."""
     ranks_s: float = 60.0
-    """From there until all other ranks of its instance listen as well."""
+    """For the other ranks of its instance to listen as well."""
     connect_s: float = 45.0
     """For the ranks to connect to each other."""
     load_s: float = 120.0
@@ -35,6 +37,11 @@ class Watchdog:
         self._steps = -1
         self._until_loading = ("the engine process did not start", deadlines.start_s)
         self._awaited = ""
+
+    def arrived(self, now: float) -> None:
+        """The engine said its first word."""
+        self._until_loading = ("the engine did not begin to load", self._deadlines.begin_s)
+        self._progressed = now
 
     def awaits_ranks(self, now: float) -> None:
         """The engine listens, and waits until all others do."""
