@@ -7,7 +7,9 @@ import argparse
 import dataclasses
 import json
 import math
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import mlx.core as mx
@@ -234,7 +236,8 @@ def quantise(folder: Path, bits: int) -> Path:
     A matrix stays as it is where its rows are no multiple of GROUP_SIZE long.
     """
     network, config = load_model(folder)
-    network, config = quantize_model(network, config, GROUP_SIZE, bits)
+    with redirect_stdout(sys.stderr):  # it says how many bits there are now
+        network, config = quantize_model(network, config, GROUP_SIZE, bits)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     save_weights(named_weights(network), folder)
     return folder

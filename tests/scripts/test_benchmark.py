@@ -3,17 +3,23 @@
 import json
 import math
 import os
+import sys
 from itertools import pairwise
+from pathlib import Path
 
+import mlx.core as mx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.border import Network
 from scripts.benchmark import machine, sse
 from scripts.benchmark.__main__ import is_kept, main, peers
 from scripts.benchmark.answers import read_stream, read_whole
 from scripts.benchmark.cpu import Sample, cpu_time, idle_from
 from scripts.benchmark.measures import Aim, Measure, Section, Target
+from scripts.benchmark.models import Shape, make
+from scripts.benchmark.process import Process, usable_cores
 from scripts.benchmark.scenarios.cancel import step_of
 from scripts.benchmark.scenarios.stall import observe
 from scripts.benchmark.scenarios.throughput import output_rate
@@ -158,6 +164,34 @@ def test_processor_time_of_a_process_only_grows() -> None:
     before = cpu_time(os.getpid())
     sum(range(100_000))
     assert cpu_time(os.getpid()) > before > 0
+
+
+# -- models and processes ------------------------------------------------------------------------
+
+
+def test_a_model_can_be_made_with_eight_bits_per_weight(tmp_path: Path) -> None:
+    folder = make(Shape("tiny", layers=2, hidden=64, intermediate=128, context=64, bits=8), tmp_path)
+
+    config = json.loads((folder / "config.json").read_text())
+    assert config["quantization"]["bits"] == 8
+    network = Network(folder)
+    assert network.forward(mx.array([[5, 6]]), network.make_caches()).shape[:2] == (1, 2)
+
+
+@pytest.mark.skipif(not usable_cores(), reason="processes can't be held to cores here")
+def test_a_process_keeps_to_its_core_and_can_be_paused(tmp_path: Path) -> None:
+    core = usable_cores()[:1]
+    process = Process(
+        [sys.executable, "-c", "import time; time.sleep(60)"], os.environ, tmp_path, tmp_path / "log", core
+    )
+    try:
+        assert os.sched_getaffinity(process.pid) == set(core)
+        process.pause()
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        process.go_on()
+        os.waitid(os.P_PID, process.pid, os.WCONTINUED)
+    finally:
+        process.stop()
 
 
 # -- scenarios -----------------------------------------------------------------------------------
