@@ -68,3 +68,11 @@ def test_what_belongs_to_another_epoch_is_not_about_this_one() -> None:
     mine.tell(1, fact(1, phase=Phase.FAILED, epoch=2))
     assert mine.broken is None
     assert "it has not been heard of yet" in mine.missing
+
+
+def test_what_the_other_half_of_a_cluster_placed_as_the_same_epoch_is_not_about_this_one() -> None:
+    mine = ranks()
+    theirs = RankFact(INSTANCE.id, 3, 1, C, Phase.FAILED, "it broke there", hop="tcp://there")
+    mine.tell(1, theirs)
+    assert mine.broken is None
+    assert "it has not been heard of yet" in mine.missing

@@ -58,3 +58,9 @@ def test_an_instance_that_was_given_up_says_why() -> None:
 def test_one_that_works_hides_one_that_was_given_up() -> None:
     known = facts(a=(Phase.FAILED, 0), b=(Phase.READY, 9))
     assert route(MODEL, [declared("a", given_up=True), declared("b")], known) == Serving(InstanceId("b"), 1)
+
+
+def test_one_that_was_just_declared_comes_before_one_that_failed_or_was_given_up() -> None:
+    known = facts(a=(Phase.FAILED, 0))
+    assert route(MODEL, [declared("a"), declared("b")], known) == Serving(InstanceId("b"), 1)
+    assert route(MODEL, [declared("a", given_up=True), declared("b")], {}) == Serving(InstanceId("b"), 1)
