@@ -170,7 +170,8 @@ class Watcher:
     def _key(self, kind: str, rest: str) -> tuple[str, ...]:
         match kind:
             case "rank":
-                return (kind, *rest.split("/", 2))
+                instance, epoch, rank, _ = rest.split("/", 3)
+                return (kind, instance, epoch, rank)
             case "instance":
                 return (kind, *rest.split("/", 1))
             case "node":

@@ -177,7 +177,7 @@ def test_a_snapshot_is_noted_with_the_runs_own_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "left"), [("node/id-1", 5), ("rank/i/2/1", 5), ("instance/i/2", 5), ("coordinator/id-1", 5)]
+    ("key", "left"), [("node/id-1", 5), ("rank/i/2/1/id-2", 5), ("instance/i/2", 5), ("coordinator/id-1", 5)]
 )
 def test_what_is_withdrawn_is_noted_as_gone(key: str, left: int) -> None:
     follower, recorder = watcher()
