@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.actor import ThreadActor
+from actors.kernel.actor import ThreadActor
 from tests.leaks import Snapshot, left_behind
 
 
