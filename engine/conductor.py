@@ -67,12 +67,17 @@ class Conductor:
 
     def drop(self, kept: Kept) -> None:
         self.remove(0, [kept.uid])
-        self.tidy(0)
+        for lane in range(len(self._wishes)):
+            self.tidy(lane)
 
     def remove(self, lane: int, uids: Sequence[int]) -> None:
+        for wishes in self._wishes:
+            # What the ranks have not been told to put aside is still in its lane.
+            wishes.remove += [uid for uid in uids if uid in wishes.aside]
+            wishes.aside = [uid for uid in wishes.aside if uid not in uids]
         wishes = self._wishes[lane]
         wishes.insert = [insertion for insertion in wishes.insert if insertion.uid not in uids]
-        wishes.remove += uids
+        wishes.remove += [uid for uid in uids if uid not in wishes.remove]
         for uid in uids:
             self._alive.discard(uid)
             self._last.pop(uid, None)

@@ -4,12 +4,18 @@ import json
 import os
 import socket
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import mlx.core as mx
 
 from engine.jaccl import Mesh, environment, write_devices
+
+HEAD_START_S: Final = 0.1
+"""The last rank of a ring calls the first before it listens itself; the others listen first. Whoever calls in
+vain is let wait a whole second by MLX, so it gives the others time to listen."""
 
 
 class Place:
@@ -36,6 +42,8 @@ class Place:
             hosts = Path(folder, "hosts.json")
             hosts.write_text(json.dumps([[member] for member in members]))
             os.environ.update(MLX_RANK=str(rank), MLX_HOSTFILE=str(hosts))
+            if rank == len(members) - 1:
+                time.sleep(HEAD_START_S)
             return self._init("ring", len(members))
 
     def join_by_rdma(self, mesh: Mesh, rank: int) -> mx.distributed.Group:

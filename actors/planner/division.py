@@ -2,6 +2,20 @@
 
 from collections.abc import Sequence
 from heapq import heapify, heappop, heapreplace
+from typing import Final
+
+NEARLY_EQUAL: Final = 1.4
+"""Machines whose speeds differ by less may well be equal: each was measured once, perhaps while busy."""
+
+
+def evened(speeds: Sequence[float]) -> list[float]:
+    """The speeds, taken for equal where they nearly are.
+
+    >>> evened([10.0, 12.5]), evened([10.0, 20.0])
+    ([10.0, 10.0], [10.0, 20.0])
+    """
+    slowest = min(speeds)
+    return [slowest] * len(speeds) if max(speeds) < NEARLY_EQUAL * slowest else list(speeds)
 
 
 def divide(layers: int, speeds: Sequence[float], capacities: Sequence[int]) -> tuple[int, ...] | None:

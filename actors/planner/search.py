@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from actors.planner.division import divide
+from actors.planner.division import divide, evened
 from actors.planner.grids import Grid
 from actors.planner.machines import Machine
 from actors.planner.memory import Needs, contexts, runs
@@ -86,7 +86,7 @@ class Search:
             stages = zip(free, runs(self._wish.layers), strict=True)
             return self._wish.layers if all(needs.stage(*run) <= room for room, run in stages) else None
         last = len(groups) - 1
-        speeds = [min(machine.rate for machine in group) for group in groups]
+        speeds = evened([min(machine.rate for machine in group) for group in groups])
         capacities = [needs.capacity(room, at_end=stage in (0, last)) for stage, room in enumerate(free)]
         return divide(needs.layers, speeds, capacities)
 

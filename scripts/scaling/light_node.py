@@ -9,9 +9,9 @@ from threading import Event
 from typing import Final, Self
 
 from actors.kernel.directory import Directory
+from actors.kernel.reference import Ref
 from actors.messages import Opened, PlacementMessage
 from actors.placement import Placement
-from actors.kernel.reference import Ref
 from actors.topology import PERIOD_S
 from bus.bus import Bus
 from bus.cluster import Cluster
