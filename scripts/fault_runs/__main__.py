@@ -44,8 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not chosen:
         parser.error(f"--only {options.only}: no such run; kinds are {', '.join(kinds(not no_cuts))}")
     folder = Path(tempfile.mkdtemp(prefix="exo-faults-"))
+    outcomes: list[Outcome] = []
     try:
-        outcomes = asyncio.run(_all(chosen, options.seed, folder, options.keep, not no_cuts))
+        asyncio.run(_all(chosen, options.seed, folder, options.keep, outcomes))
+    except (KeyboardInterrupt, SystemExit):
+        print(f"\nStopped after {len(outcomes)} of {len(chosen)} runs.")
     except ClusterBroken as broken:
         print(f"No cluster could be had: {broken}\nSee {folder}.", file=sys.stderr)
         return 1
@@ -69,12 +72,11 @@ def choose(seed: int, runs: int, only: str | None, namespaces: bool) -> list[Sce
 
 
 async def _all(
-    chosen: Sequence[Scenario], seed: int, folder: Path, keep: bool, namespaces: bool
-) -> list[Outcome]:
+    chosen: Sequence[Scenario], seed: int, folder: Path, keep: bool, outcomes: list[Outcome]
+) -> None:
     models = folder / "models"
     make_model("llama", models / MODEL, seed=seed, layers=6, hidden=128, context=4096)
     bench = Bench(Terms(seed, folder, models, MODEL))
-    outcomes: list[Outcome] = []
     try:
         for count, run in enumerate(chosen, 1):
             print(f"{count}/{len(chosen)}  run {run.number}: {run.name}", flush=True)
@@ -87,7 +89,6 @@ async def _all(
                 _keep(bench, folder / f"run-{run.number}")
     finally:
         await bench.close()
-    return outcomes
 
 
 async def _one(bench: Bench, run: Scenario) -> Outcome:
