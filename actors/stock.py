@@ -30,9 +30,9 @@ class Stock(LoopActor[StockMessage]):
     """A spare engine holds no model; it costs the memory of an interpreter with MLX in it. One is kept while
     there are other nodes, whose loss would have this one start an engine while somebody waits for tokens."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, *, keeps_spare: bool) -> None:
         super().__init__()
-        self._bus = bus
+        self._bus, self._keeps_spare = bus, keeps_spare
         self._spare: EngineLink | None = None
         self._taken_at = time.monotonic()
 
@@ -63,7 +63,7 @@ class Stock(LoopActor[StockMessage]):
 
     async def _refill(self) -> None:
         mesh = self._bus.mesh
-        wanted = mesh is not None and bool(mesh.members)
+        wanted = self._keeps_spare and mesh is not None and bool(mesh.members)
         spare = self._spare
         if spare is not None and not (wanted and spare.lives):
             self._spare = None

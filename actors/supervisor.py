@@ -38,6 +38,8 @@ class NodePlan:
     """What to place at once."""
     runners: RunnerSettings
     data_dir: Path
+    spare: bool = True
+    """While there are other nodes, an engine process is kept ready."""
     auto_place: bool = True
     """Asking for a model that is not placed places it."""
     opened: threading.Event = field(default_factory=threading.Event)
@@ -71,7 +73,7 @@ class NodeSupervisor(Supervisor[SupervisorMessage]):
             ),
         )
         exchange = [Child(names.EXCHANGE, partial(Exchange.start, bus.mesh, directory))] if bus.mesh else []
-        stock = Child(names.STOCK, partial(Stock.start, bus))
+        stock = Child(names.STOCK, partial(Stock.start, bus, keeps_spare=plan.spare))
         super().__init__(
             stock,
             topology,

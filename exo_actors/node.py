@@ -170,6 +170,7 @@ class Node:
             wishes=tuple(Wish(model=name, context=settings.context) for name in wanted),
             runners=RunnerSettings(pace_s=settings.pace_s, deadlines=self._deadlines),
             data_dir=settings.data_dir,
+            spare=settings.spare,
             auto_place=settings.auto_place,
         )
 

@@ -69,6 +69,8 @@ class Settings:
     """Find other nodes on the local network, and be found."""
     serve_nothing: bool
     """Only what somebody asks for is placed."""
+    spare: bool
+    """While there are other nodes, an engine process is kept ready for the loss of one."""
     auto_place: bool
     """A model that is asked for and placed nowhere is placed."""
     log: Levels
@@ -105,6 +107,7 @@ def read(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:
         cluster_key=given.one("cluster-key", convert.text, None),
         mdns=not given.switch("no-mdns"),
         serve_nothing=given.switch("no-model"),
+        spare=not given.switch("no-spare"),
         auto_place=not given.switch("no-auto-place"),
         log=given.one("log", parse_levels, Levels()),
         node=given.one("node", convert.url, convert.node_url(host, port or DEFAULT_PORT)),
@@ -221,5 +224,9 @@ SWITCHES = (
     ("no-page", "serve the API without the page"),
     ("no-mdns", "neither find nodes on the local network nor be found there"),
     ("no-model", "serve nothing from the start, not even the built-in model"),
+    (
+        "no-spare",
+        "keep no engine process ready for the loss of another (saves its memory)",
+    ),
     ("no-auto-place", "refuse what asks for a model that is not placed, rather than place it"),
 )

@@ -31,6 +31,7 @@ def test_nothing_given_is_a_node_for_this_machine_only() -> None:
     assert settings.mdns
     assert settings.auto_place
     assert not settings.serve_nothing
+    assert settings.spare
     assert settings.log == Levels()
     assert settings.node == "http://127.0.0.1:52415"
 
@@ -51,13 +52,14 @@ def test_every_flag_is_taken(tmp_path: Path) -> None:
 
 def test_every_flag_of_a_cluster_is_taken() -> None:
     line = "--listen 192.168.1.20 --bus-port 0 --peer attic.local:1 --peer 10.0.0.7:52416 --no-mdns"
-    settings = read([*line.split(), "--cluster-key", "a key of ours", "--no-auto-place", "--no-model"], {})
+    settings = read([*line.split(), "--cluster-key", "a key of ours", "--no-auto-place", "--no-model", "--no-spare"], {})
     assert (settings.listen, settings.bus_port) == ("192.168.1.20", 0)
     assert settings.peers == ("attic.local:1", "10.0.0.7:52416")
     assert settings.cluster_key == "a key of ours"
     assert not settings.mdns
     assert not settings.auto_place
     assert settings.serve_nothing
+    assert not settings.spare
 
 
 def test_a_key_is_not_told_with_the_settings() -> None:
@@ -87,6 +89,7 @@ def test_every_flag_has_a_variable(tmp_path: Path) -> None:
         "EXO_NO_MDNS": "1",
         "EXO_NO_AUTO_PLACE": "1",
         "EXO_NO_MODEL": "1",
+        "EXO_NO_SPARE": "1",
     }
     assert {variable(flag) for flag, *_ in (*VALUES, *SWITCHES)} == environment.keys()
     settings = read(["watch"], environment)

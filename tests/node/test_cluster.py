@@ -42,8 +42,8 @@ async def test_an_engine_that_is_killed_in_the_middle_costs_a_pause_and_no_token
     async with cluster(2, tmp_path, models_dir, "--no-model") as nodes:
         instance = await place(nodes[0], PIPELINE)
         await served(nodes[1], instance.id)
-        whole = await answer(nodes[0], order("whole", TINY, tokens=600))
-        stream = asyncio.create_task(events(nodes[1], order("stream", TINY, tokens=600)))
+        whole = await answer(nodes[0], order("whole", TINY, tokens=200))
+        stream = asyncio.create_task(events(nodes[1], order("stream", TINY, tokens=200)))
         await decoding(nodes[1], "stream")
         engines()[0].kill()
         seen = await stream
@@ -107,8 +107,8 @@ async def test_a_node_that_leaves_has_what_it_runs_moved_first(tmp_path: Path, m
         wish = Wish(model=ModelId(TINY), nodes=(node_id(leaves), node_id(nodes[1])))
         instance = await place(stays, wish)
         await served(stays, instance.id)
-        whole = await answer(stays, order("whole", TINY, tokens=1500))
-        stream = asyncio.create_task(answer(stays, order("stream", TINY, tokens=1500)))
+        whole = await answer(stays, order("whole", TINY, tokens=500))
+        stream = asyncio.create_task(answer(stays, order("stream", TINY, tokens=500)))
         await decoding(stays, "stream")
         await leaves.leave()
         await leaves.stop()
@@ -122,7 +122,7 @@ async def test_the_loss_of_the_coordinator_unloads_nothing(tmp_path: Path, model
         wish = Wish(model=ModelId(TINY), nodes=(node_id(nodes[1]), node_id(nodes[2])))
         instance = await place(nodes[2], wish)
         await served(nodes[1], instance.id)
-        stream = asyncio.create_task(answer(nodes[2], order("stream", TINY, tokens=1000)))
+        stream = asyncio.create_task(answer(nodes[2], order("stream", TINY, tokens=300)))
         await decoding(nodes[2], "stream")
         await nodes[0].stop()
         successor = await until(

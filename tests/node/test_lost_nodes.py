@@ -54,8 +54,8 @@ async def test_a_model_goes_on_without_the_node_of_its_first_rank(tmp_path: Path
             assert other is not None
             instance = await place(stays, Wish(model=ModelId(TINY), nodes=(other, node_id(stays))))
             await served(stays, instance.id)
-            whole = await answer(stays, order("whole", TINY, tokens=600))
-            stream = asyncio.create_task(answer(stays, order("stream", TINY, tokens=600)))
+            whole = await answer(stays, order("whole", TINY, tokens=250))
+            stream = asyncio.create_task(answer(stays, order("stream", TINY, tokens=250)))
             await decoding(stays, "stream")
             dies.kill()
             assert await stream == whole
