@@ -38,6 +38,10 @@ EXAMINED: Final = "examined.json"
 """The file in the node's data directory that says what is known of models' divisibility."""
 
 
+class StoreSilent(Exception):
+    """What lies in the models directories can't be told now; it may be later."""
+
+
 class Downloader(ThreadActor[DownloaderMessage]):
     """Looks through the models directories, and through single folders that were named at the start.
 
@@ -156,12 +160,12 @@ def model_name(folder: Path) -> ModelId:
 
 
 async def find_folder(directory: Directory, model: ModelId) -> str | None:
-    """Where a model's files lie on this node now; None: there is no whole copy."""
+    """Where a model's files lie on this node now; None: there is no whole copy. Raises StoreSilent."""
     try:
         downloader = directory.get(names.DOWNLOADER)
         found = await downloader.request(FindModel(model), timeout=STORE_TIMEOUT_S)
-    except (NobodyThere, TimeoutError):
-        return None
+    except (NobodyThere, pykka.ActorDeadError, MailboxFull, TimeoutError) as error:
+        raise StoreSilent(f"the models directories can't be looked through now ({error})") from error
     return str(found.folder) if isinstance(found, StoredModel) and not found.problem else None
 
 

@@ -4,7 +4,7 @@ import logging
 import time
 
 from actors import names
-from actors.downloader import find_folder
+from actors.downloader import StoreSilent, find_folder
 from actors.kernel.actor import LoopActor
 from actors.kernel.directory import Directory
 from actors.kernel.lifecycle import Terminated
@@ -206,7 +206,11 @@ class Runner(LoopActor[RunnerMessage]):
 
     async def _load(self) -> None:
         assert self._link is not None
-        folder = await find_folder(self._directory, self._instance.model)
+        try:
+            folder = await find_folder(self._directory, self._instance.model)
+        except StoreSilent as silent:
+            self._link.give_up(str(silent))
+            return
         if folder is None:
             reason = f"there is no whole copy of {self._instance.model} here: copy its folder to this machine"
             await self._fail(reason, permanent=True)
