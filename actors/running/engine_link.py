@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 COMMAND_TIMEOUT_S = 10.0
 """An engine's link answers a command as soon as it has read it, also while the engine computes."""
 
+EXIT_S = 0.2
+"""A process that ended leaves the bus before its exit code is here, which says more."""
+
 Said = Callable[[FromEngine], object]
 Lost = Callable[[int | None], object]
 """Told once, with the process's exit code."""
@@ -161,8 +164,11 @@ class EngineLink:
 
     def _gone(self) -> None:
         """The process left the bus: if it does not end by itself now, it is of no use any more."""
+        asyncio.get_running_loop().call_later(EXIT_S, self._gone_for_good)
+
+    def _gone_for_good(self) -> None:
         if not self._over and self._process is not None and self._process.runs:
-            self.give_up("the engine process left the bus")
+            self.give_up("the engine process gave no sign of life and left the bus")
 
     def _exited(self, code: int) -> None:
         if not self._over:

@@ -52,7 +52,8 @@ def test_every_flag_is_taken(tmp_path: Path) -> None:
 
 def test_every_flag_of_a_cluster_is_taken() -> None:
     line = "--listen 192.168.1.20 --bus-port 0 --peer attic.local:1 --peer 10.0.0.7:52416 --no-mdns"
-    settings = read([*line.split(), "--cluster-key", "a key of ours", "--no-auto-place", "--no-model", "--no-spare"], {})
+    switches = ["--no-auto-place", "--no-model", "--no-spare"]
+    settings = read([*line.split(), "--cluster-key", "a key of ours", *switches], {})
     assert (settings.listen, settings.bus_port) == ("192.168.1.20", 0)
     assert settings.peers == ("attic.local:1", "10.0.0.7:52416")
     assert settings.cluster_key == "a key of ours"
