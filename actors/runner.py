@@ -281,9 +281,10 @@ class Runner(LoopActor[RunnerMessage]):
         self.tell_later(CHECK_S, Tick())
         if self._drain_by is not None:
             self._go_on_draining()
+        now = time.monotonic()
+        before, self._checked = self._checked, now
         if self._link is None or self._state.phase in _UNWATCHED:
             return
-        now, before, self._checked = time.monotonic(), self._checked, time.monotonic()
         if now - before > LATE_S:  # it was this process that stood still: the engine's words may wait unread
             self._watchdog.woke(now)
             return

@@ -4,10 +4,10 @@ import base64
 import os
 import secrets
 import stat
-import tempfile
 from pathlib import Path
 
 from exo_actors.settings import UsageError
+from host.files import write_once
 
 KEY_FILE = "cluster.key"
 KEY_BYTES = 32
@@ -36,7 +36,7 @@ def cluster_key(given: str | None, data_dir: Path) -> str:
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            _write_once(path, make_key())
+            write_once(path, make_key())
         return read_key(path)
     except OSError as error:
         advice = f"make {data_dir} writable or give --data-dir or --cluster-key"
@@ -93,18 +93,3 @@ def _checked(text: str) -> str:
     if len(key) > LONGEST or not key.isprintable():
         raise ValueError(f"a key is one line of at most {LONGEST} characters")
     return key
-
-
-def _write_once(path: Path, key: str) -> None:
-    """Whole or not at all, readable by its owner only, and the first of several writers wins."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="ascii") as file:
-            file.write(key + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(temporary, path)
-    except FileExistsError:
-        pass
-    finally:
-        Path(temporary).unlink()

@@ -1,13 +1,12 @@
 """Who this node is: an id that is made once and kept, and a name for people."""
 
-import os
 import platform
 import re
 import secrets
-import tempfile
 from pathlib import Path
 
 from bus.messages.base import NodeId
+from host.files import write_once
 
 ID_FILE = "node.id"
 NAME_LENGTH = 63
@@ -23,7 +22,7 @@ def node_id(data_dir: Path) -> NodeId:
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            _write_once(path, secrets.token_hex(8))
+            write_once(path, secrets.token_hex(8))
         text = path.read_text(encoding="ascii", errors="replace").strip()
     except OSError as error:
         raise IdentityError(
@@ -32,21 +31,6 @@ def node_id(data_dir: Path) -> NodeId:
     if not re.fullmatch(r"[0-9a-f]{16}", text):
         raise IdentityError(f"{path} does not hold a node's id; remove it, and a new one will be made")
     return NodeId(text)
-
-
-def _write_once(path: Path, text: str) -> None:
-    """Whole or not at all, and the first writer wins: a link to an existing name fails."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="ascii") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(temporary, path)
-    except FileExistsError:
-        pass
-    finally:
-        Path(temporary).unlink()
 
 
 def node_name(wish: str | None = None) -> str:

@@ -12,7 +12,7 @@ from bus.messages.placement import Instance
 _LOADED = frozenset({Phase.WARMING, Phase.READY, Phase.DRAINING})
 """Phases in which what a rank holds shows in its node's free memory."""
 
-_OVER = frozenset({Phase.FAILED, Phase.STOPPED})
+OVER = frozenset({Phase.FAILED, Phase.STOPPED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class RankState:
     @property
     def over(self) -> bool:
         """It holds nothing any more, and never will in this epoch."""
-        return self.phase in _OVER
+        return self.phase in OVER
 
 
 class Sight:

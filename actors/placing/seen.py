@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Self
 
 from actors.coordination.register import precedence
+from actors.coordination.sight import OVER
 from bus.messages.base import InstanceId, ModelId, NodeId
-from bus.messages.engine import Phase
 from bus.messages.facts import (
     CoordinatorFact,
     DeclaredFact,
@@ -18,8 +18,6 @@ from bus.messages.facts import (
     WishFact,
 )
 from bus.messages.placement import Wish
-
-_OVER: Final = frozenset({Phase.FAILED, Phase.STOPPED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +55,11 @@ class Seen:
         """Bytes that models hold on each node."""
         held: dict[NodeId, int] = {}
         for rank in self.ranks:
-            if rank.phase in _OVER:
+            if rank.phase in OVER:
                 continue
             held[rank.node] = held.get(rank.node, 0) + rank.active_bytes
         for fact in self.instances:
-            if len(fact.nodes) == 1 and fact.phase not in _OVER:
+            if len(fact.nodes) == 1 and fact.phase not in OVER:
                 (node,) = fact.nodes
                 held[node] = held.get(node, 0) + fact.active_bytes
         return held

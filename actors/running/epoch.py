@@ -14,7 +14,6 @@ from bus.messages.facts import Fact, NodeFact, RankFact
 from bus.messages.placement import Interconnect
 
 LOOPBACK = "127.0.0.1"
-ANYWHERE = "0.0.0.0"
 
 
 class Epoch:
@@ -89,11 +88,10 @@ class Epoch:
     def _as_reached(self, node: NodeId, endpoint: str) -> str:
         """Where a rank listens, by the address at which this node reaches that one."""
         member = self._bus.mesh.members.get(node) if self._bus.mesh is not None else None
-        host = member.address.rpartition(":")[0] if member is not None else LOOPBACK
-        scheme, slashes, rest = endpoint.rpartition("//")
-        listens, _, port = rest.rpartition(":")
-        if member is None and listens != ANYWHERE:
-            host = listens
+        if member is None:  # its own
+            return endpoint
+        scheme, slashes, listens = endpoint.rpartition("//")
+        host, port = member.address.rpartition(":")[0], listens.rpartition(":")[2]
         return f"{scheme}{slashes}{host}:{port}"
 
     def publish(self) -> None:

@@ -55,7 +55,7 @@ class Loopback:
         self.places = [Place((), "127.0.0.1", "127.0.0.1", port) for port in ports]
 
     def cut(self, index: int) -> None:
-        raise NotImplementedError("loopback can't be cut")
+        raise RuntimeError("loopback can't be cut: such a run is not drawn without namespaces")
 
     def mend(self, index: int) -> None:
         """There is nothing to mend."""
