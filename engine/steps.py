@@ -6,6 +6,7 @@ from typing import Protocol
 
 import msgspec
 
+from bus.messages.generation import Format
 from engine.decoding import Decoding
 from engine.logprobs import Likely
 from engine.sampling import Row
@@ -25,6 +26,20 @@ class Entry(msgspec.Struct, frozen=True):
     """How many rivals of each token are told; None: not even the token's own log-probability."""
     vocabulary: int = 0
     """How many token ids the model has; 0 where there are no penalties to know it."""
+    format: Format | None = None
+    """What the answer is held to, once it is not reasoning."""
+    tools: tuple[str, ...] = ()
+    """Definitions of the tools that it may call, as JSON."""
+    reasoning: bool = False
+    """The prompt ends inside the model's reasoning."""
+    reasoning_tokens: int | None = None
+    """The most that may be spent on reasoning."""
+    marks: tuple[int, ...] = ()
+    """A prefill slice ends at each of these places: what stands there may be kept."""
+    prompt_logprobs: bool = False
+    """Log-probabilities of the prompt's own tokens are told as well."""
+    embed: bool = False
+    """Its embedding is wanted, not its next token."""
 
 
 @dataclass(frozen=True, slots=True)

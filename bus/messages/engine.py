@@ -4,10 +4,10 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from bus.messages.base import Message, SequenceId, Value
-from bus.messages.generation import Delta, Prompt, Refusal, Sampling, Stopping
+from bus.messages.generation import Delta, Format, Prompt, Refusal, Sampling, Stopping
 from bus.messages.placement import Interconnect
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Raised when two versions could no longer understand each other."""
 
 
@@ -69,6 +69,30 @@ class Load(Message, frozen=True):
     """None: all of it. Else the engine answers with Bound, and loads once it is told to Connect."""
     hurry: bool = False
     """Somebody may be waiting in the middle of an answer: measure only what is needed to begin."""
+    budget: "Budget | None" = None
+    """None: as much as MLX gets."""
+    kv_bits: int | None = None
+    """The KV cache is kept with so many bits, 8 or 4; None: as it is computed."""
+    prefixes: bool = True
+    """Keep what was computed of prompts and answers for prompts that begin the same."""
+    prefixes_path: str = ""
+    """A folder in which that is kept across restarts; empty: it is not."""
+    speculate: bool = True
+    """Guess tokens ahead and check several at once, while that pays."""
+    draft_path: str = ""
+    """The folder of a small model that guesses; empty: guesses are looked up in the text so far."""
+
+
+class Budget(Message, frozen=True):
+    """What this engine may hold from now on; it gives back what is over that."""
+
+    kv_bytes: int
+    """KV cache on this rank: of running sequences and of kept prefixes together."""
+    cache_bytes: int
+    """Freed memory that MLX may keep for reuse."""
+    short: bool = False
+    """The machine is short of memory: keep nothing that can be computed again, and admit nothing new while
+    anything runs."""
 
 
 class Connect(Message, frozen=True):
@@ -80,6 +104,10 @@ class Connect(Message, frozen=True):
     """HOST:PORT of each rank's place in its stage's tensor group, in rank order; empty without groups."""
     devices: tuple[tuple[str, ...], ...] = ()
     """With jaccl: row r, column c is rank r's RDMA device that leads to rank c; empty where none does."""
+    kv_bytes: tuple[int, ...] = ()
+    """Each rank's budget for KV cache, as far as it is known; empty: only this rank's own matters."""
+    kept: str = ""
+    """The prefixes that every rank has on its disk under this name are taken up; empty: none are."""
 
 
 class Submit(Message, frozen=True):
@@ -95,6 +123,12 @@ class Submit(Message, frozen=True):
     """The first delta is the prompt's own text."""
     resume: tuple[int, ...] = ()
     """Tokens that were generated and shown already: the first delta is the one after them."""
+    format: Format | None = None
+    """What the answer is held to; None: nothing."""
+    priority: int = 0
+    """Who has more of it is prefilled first; 0 is what nobody asked to change."""
+    embed: bool = False
+    """Not an answer is wanted, but the prompt's embedding: one delta with a finish."""
 
 
 class Cancel(Message, frozen=True):
@@ -125,6 +159,8 @@ class Bound(Message, frozen=True):
     """The endpoint of its socket for plans and hidden states."""
     ring: str = ""
     """HOST:PORT kept free for its place in its stage's tensor group; empty where that has one rank."""
+    kept: str = ""
+    """The name under which it has prefixes on its disk; empty: it has none."""
 
 
 class PhaseChange(Message, frozen=True):
@@ -159,6 +195,20 @@ class Prefilled(Value, frozen=True):
     sequence: SequenceId
     done: int
     total: int
+    eta_s: float | None = None
+    """Until all of it is; None: not known yet."""
+    cached: int = 0
+    """How much of it was kept from before."""
+
+
+class Queued(Value, frozen=True):
+    """A sequence that waits, or waits again, before it is computed."""
+
+    sequence: SequenceId
+    place: int
+    """How many are before it."""
+    reason: str
+    """What it waits for, for a person to read."""
 
 
 class Step(Message, frozen=True):
@@ -167,6 +217,8 @@ class Step(Message, frozen=True):
     number: int
     deltas: tuple[Delta, ...] = ()
     prefilled: tuple[Prefilled, ...] = ()
+    queued: tuple[Queued, ...] = ()
+    """Where the place or the reason has changed."""
 
 
 class Beat(Message, frozen=True):
@@ -186,7 +238,23 @@ class Beat(Message, frozen=True):
     """Decoded in the last second, all sequences together."""
     waiting_for: str = ""
     """The other rank without which it can't go on; empty: it computes or rests."""
+    kv_limit_bytes: int = 0
+    """What KV cache may take at most, here; 0: not bounded."""
+    prefix_bytes: int = 0
+    """Of kv_bytes: kept for prompts that begin the same."""
+    prompt_tokens: int = 0
+    """Of all prompts since the start."""
+    cached_tokens: int = 0
+    """Of those, what had not to be computed."""
+    drafted_tokens: int = 0
+    """Guessed ahead since the start."""
+    accepted_tokens: int = 0
+    """Of those, what was right."""
+    preempted: int = 0
+    """Sequences that were put off for want of memory since the start."""
+    trails: tuple[int, ...] = ()
+    """What begins of conversations are kept, as `bus.trail` spells them, latest last."""
 
 
-ToEngine: TypeAlias = Load | Connect | Submit | Cancel | Shutdown
+ToEngine: TypeAlias = Load | Connect | Submit | Cancel | Budget | Shutdown
 FromEngine: TypeAlias = Hello | Bound | PhaseChange | Accepted | Refused | Step | Beat

@@ -125,6 +125,8 @@ class ModelFact(Message, frozen=True):
     built_in: bool = False
     tools: bool = False
     """Its chat template takes tools."""
+    embeds: bool = False
+    """It was made for embeddings."""
     problem: str = ""
     """Why it can't be used, and what to do; empty when it can."""
     shape: Shape | None = None
@@ -159,6 +161,19 @@ class InstanceFact(Message, frozen=True):
     cached_bytes: int = 0
     tokens_per_s: float = 0.0
     stages: tuple[Stage, ...] = ()
+    kv_limit_bytes: int = 0
+    """As in Beat, and so are the next seven."""
+    prefix_bytes: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    preempted: int = 0
+    trails: tuple[int, ...] = ()
+    kv_bits: int | None = None
+    """As in Load."""
+    draft: ModelId | None = None
+    """The small model that guesses ahead; None: guesses are looked up in the text so far."""
 
 
 class RankFact(Message, frozen=True):
@@ -179,6 +194,10 @@ class RankFact(Message, frozen=True):
     """With `failed`: another try on the same nodes will fail as well."""
     active_bytes: int = 0
     kv_bytes: int = 0
+    kv_budget_bytes: int = 0
+    """What this rank's node has for KV cache; 0: not known yet."""
+    kept: str = ""
+    """As in Bound."""
 
 
 class DeclaredFact(Message, frozen=True):
@@ -245,6 +264,13 @@ class RequestFact(Message, frozen=True):
     prefilled_tokens: int = 0
     generated_tokens: int = 0
     tokens_per_s: float = 0.0
+    cached_tokens: int = 0
+    """Of the prompt: kept from before."""
+    place: int | None = None
+    """How many sequences are before it in the engine's line; None: it stands in none."""
+    eta_s: float | None = None
+    """Until its prompt is computed."""
+    priority: int = 0
 
 
 Fact: TypeAlias = (

@@ -30,6 +30,17 @@ class ChatMessage(Value, frozen=True):
     tool_call_id: str | None = None
 
 
+class ToolCallDelta(Value, frozen=True):
+    """More of one call of an answer. The first delta of a call has its id and name; arguments join up."""
+
+    index: int
+    """Which of the answer's calls."""
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+    """A piece of a JSON object's text."""
+
+
 class ChatPrompt(Message, frozen=True):
     """A conversation, to be rendered with the model's own chat template."""
 
@@ -38,6 +49,10 @@ class ChatPrompt(Message, frozen=True):
     """Each tool's definition in OpenAI's form, as JSON that only the template looks into."""
     template_options: str = "{}"
     """Extra arguments for the chat template (`chat_template_kwargs`), a JSON object."""
+    thinking: bool | None = None
+    """Whether the model is to reason first, where its template can say so; None: as the template has it."""
+    effort: str | None = None
+    """How much it is to reason, in the template's own words (`reasoning_effort`)."""
 
 
 class TextPrompt(Message, frozen=True):
@@ -52,7 +67,45 @@ class TokenPrompt(Message, frozen=True):
     tokens: tuple[int, ...]
 
 
-Prompt: TypeAlias = ChatPrompt | TextPrompt | TokenPrompt
+class InfillPrompt(Message, frozen=True):
+    """What stands before and after a gap, which the answer fills; for models with tokens for that."""
+
+    prefix: str
+    suffix: str
+
+
+Prompt: TypeAlias = ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt
+
+
+class JsonFormat(Message, frozen=True):
+    """The answer is JSON: any object, or what a schema describes."""
+
+    schema: str = ""
+    """A JSON schema, as text; empty: any object."""
+    name: str = ""
+
+
+class RegexFormat(Message, frozen=True):
+    """The whole answer matches a regular expression, in the syntax of Rust's `regex`."""
+
+    pattern: str
+
+
+class GrammarFormat(Message, frozen=True):
+    """The answer is a sentence of a grammar, in Lark's syntax."""
+
+    grammar: str
+
+
+class CallFormat(Message, frozen=True):
+    """The answer is a call of a tool (or several), in the model's own syntax."""
+
+    function: str = ""
+    """The one to be called; empty: any of those offered."""
+
+
+Format: TypeAlias = JsonFormat | RegexFormat | GrammarFormat | CallFormat
+"""What the content of an answer is held to; reasoning before it is free."""
 
 
 _SEED_STRIDE = 0x9E3779B97F4A7C15
@@ -91,6 +144,10 @@ class Stopping(Value, frozen=True):
     stop: tuple[str, ...] = ()
     """Texts that end the answer and are not part of it; they may span tokens."""
     ignore_eos: bool = False
+    reasoning_tokens: int | None = None
+    """The most that may be spent on reasoning: then it is ended, and the answer begins; None: no limit."""
+    calls: int | None = None
+    """The answer ends after so many tool calls (`parallel_tool_calls: false` is 1); None: no limit."""
 
 
 # -- what came of it -----------------------------------------------------------------------------
@@ -146,7 +203,8 @@ class TokenLogprob(Value, frozen=True):
     token: int
     text: str
     bytes: bytes
-    logprob: float
+    logprob: float | None
+    """None: nothing stands before it, so it has none (the first token of an echoed prompt)."""
     top: tuple[TopLogprob, ...] = ()
 
 
@@ -158,6 +216,8 @@ class Finish(Value, frozen=True):
     """All that was generated, the end-of-sequence token included."""
     reasoning_tokens: int = 0
     stop_string: str | None = None
+    cached_tokens: int = 0
+    """Of the prompt: what had not to be computed, because it was kept from before."""
 
 
 class Delta(Value, frozen=True):
@@ -166,10 +226,12 @@ class Delta(Value, frozen=True):
     sequence: SequenceId
     text: str = ""
     reasoning: str = ""
-    tool_calls: tuple[ToolCall, ...] = ()
+    tool_calls: tuple[ToolCallDelta, ...] = ()
     tokens: int = 0
     """How many tokens were generated since the last delta, shown or held back."""
     logprobs: tuple[TokenLogprob, ...] = ()
     finish: Finish | None = None
     ids: tuple[int, ...] = ()
     """Those tokens, so that another engine can go on from them."""
+    embedding: bytes = b""
+    """With the finish of an embedding: its numbers, float32, little-endian."""

@@ -51,6 +51,14 @@ class Wish(Value, frozen=True):
     """Ranks per stage."""
     context: int | None = None
     """The longest prompt and answer together, in tokens."""
+    kv_bits: int | None = None
+    """As in Load."""
+    kv_bytes: int | None = None
+    """KV cache on each node at most; None: what its memory allows."""
+    draft: ModelId | None = None
+    """A small model with the same tokens that guesses ahead, on rank 0's node."""
+    speculate: bool = True
+    """As in Load."""
 
 
 class Instance(Value, frozen=True):
@@ -71,6 +79,11 @@ class Instance(Value, frozen=True):
     interconnect: Interconnect = Interconnect.RING
     wish: Wish | None = None
     """What it was made from; None: it was asked for by a request or at a node's start."""
+    kv_bits: int | None = None
+    """As in Wish, and so are the next three."""
+    kv_bytes: int | None = None
+    draft: ModelId | None = None
+    speculate: bool = True
 
     @property
     def nodes(self) -> tuple[NodeId, ...]:
@@ -129,6 +142,8 @@ class Want(Message, frozen=True):
 
     model: ModelId
     context: int | None = None
+    trail: tuple[int, ...] = ()
+    """How the prompt begins, as `bus.trail` spells it: who has kept that is preferred."""
 
 
 class Serving(Message, frozen=True):

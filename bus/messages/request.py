@@ -5,12 +5,13 @@ from typing import TypeAlias
 from bus.messages.base import InstanceId, Message, ModelId, RequestId, Value
 from bus.messages.generation import (
     Finish,
+    Format,
     Prompt,
     Refusal,
     Sampling,
     Stopping,
     TokenLogprob,
-    ToolCall,
+    ToolCallDelta,
 )
 
 
@@ -30,6 +31,12 @@ class Order(Message, frozen=True):
     """As in Submit."""
     timeout_s: float | None = None
     """The whole request's deadline; None: the node's setting."""
+    format: Format | None = None
+    """As in Submit."""
+    priority: int = 0
+    """As in Submit."""
+    embed: bool = False
+    """As in Submit."""
 
 
 # -- what the request tells its client -----------------------------------------------------------
@@ -42,6 +49,10 @@ class Waiting(Message, frozen=True):
     done: int = 0
     total: int = 0
     """Prompt tokens computed and in all; 0 of 0 where that is not what it waits for."""
+    eta_s: float | None = None
+    """Until the prompt is computed, as far as can be told."""
+    place: int | None = None
+    """How many sequences are before it in the line; None: it stands in none."""
 
 
 class Admitted(Message, frozen=True):
@@ -58,11 +69,13 @@ class Chunk(Message, frozen=True):
     index: int
     text: str = ""
     reasoning: str = ""
-    tool_calls: tuple[ToolCall, ...] = ()
+    tool_calls: tuple[ToolCallDelta, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
     generated: int = 0
     """Tokens of this answer so far."""
     finish: Finish | None = None
+    embedding: bytes = b""
+    """As in Delta."""
 
 
 class Usage(Value, frozen=True):
