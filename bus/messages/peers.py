@@ -6,7 +6,7 @@ from bus.messages.base import InstanceId, Message, NodeId, SequenceId
 from bus.messages.engine import Accepted, PhaseChange, Prefilled, Refused, Submit
 from bus.messages.generation import Delta
 
-PEER_PROTOCOL = 1
+PEER_PROTOCOL = 2
 """Raised when nodes of two versions could no longer understand each other."""
 
 
