@@ -64,6 +64,29 @@ def count(given: str) -> int:
     return int(given)
 
 
+_UNITS = {
+    "": 1,
+    **{f"{letter}b": 1000**power for power, letter in enumerate("kmgt", 1)},
+    **{f"{letter}ib": 1024**power for power, letter in enumerate("kmgt", 1)},
+}
+
+
+def size(given: str) -> int:
+    """Bytes above 0, in the usual units: KB, MB, GB and TB of thousands, KiB to TiB of 1024.
+
+    >>> size("512MB"), size("1.5 GiB"), size("4096")
+    (512000000, 1610612736, 4096)
+    """
+    word = given.strip().lower()
+    number = word.rstrip("bikmgt ")
+    unit = word[len(number) :].strip()
+    whole, _, fraction = number.partition(".")
+    digits = len(number) < 20 and all(part.isascii() and part.isdigit() for part in (whole, fraction or "0"))
+    if not digits or unit not in _UNITS or (count := int(float(number) * _UNITS[unit])) < 1:
+        raise ValueError(f"{given!r} is not a size in bytes, such as 4GB or 512MB")
+    return count
+
+
 def positive(given: str) -> float:
     """A finite number above 0."""
     try:

@@ -168,10 +168,21 @@ class Node:
             directories=settings.models_dirs,
             folders=folders,
             wishes=tuple(Wish(model=name, context=settings.context) for name in wanted),
-            runners=RunnerSettings(pace_s=settings.pace_s, deadlines=self._deadlines),
+            runners=self._runner_settings(),
             data_dir=settings.data_dir,
             spare=settings.spare,
             auto_place=settings.auto_place,
+        )
+
+    def _runner_settings(self) -> RunnerSettings:
+        settings = self._settings
+        return RunnerSettings(
+            pace_s=settings.pace_s,
+            deadlines=self._deadlines,
+            prefixes=settings.prefix_cache,
+            prefixes_dir=settings.data_dir / "prefixes" if settings.keep_prefixes else None,
+            speculate=settings.speculation,
+            kv_memory=settings.kv_memory,
         )
 
     async def _stop_tree(self, supervisor: Ref[Never]) -> None:

@@ -57,6 +57,14 @@ class Settings:
     """The deadline of a whole request that does not bring its own."""
     context: int | None
     """The longest prompt and answer together, in tokens; None: what each model was made for."""
+    kv_memory: int | None
+    """Bytes of KV cache on this node, all models together, at most; None: what its memory allows."""
+    prefix_cache: bool
+    """What was computed of a prompt is kept for prompts that begin the same."""
+    keep_prefixes: bool
+    """It is kept on disk, too, across restarts."""
+    speculation: bool
+    """Tokens are guessed ahead while that pays."""
     listen: str
     """Where other machines reach this node's bus; beyond loopback only if a person says so."""
     bus_port: int | None
@@ -101,6 +109,10 @@ def read(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:
         pace_s=given.one("pace", convert.positive, DEFAULT_PACE_MS) / 1000,
         timeout_s=given.one("timeout", convert.positive, DEFAULT_TIMEOUT_S),
         context=given.one("context", convert.count, None),
+        kv_memory=given.one("kv-memory", convert.size, None),
+        prefix_cache=not given.switch("no-prefix-cache"),
+        keep_prefixes=given.switch("keep-prefixes"),
+        speculation=not given.switch("no-speculation"),
         listen=given.one("listen", convert.address, "127.0.0.1"),
         bus_port=given.one("bus-port", convert.port, None),
         peers=given.many("peer", convert.peer, ","),
@@ -217,6 +229,7 @@ VALUES = (
     ("pace", "MS", f"longest gap that others' prompts may cause in a running stream ({DEFAULT_PACE_MS:g})"),
     ("timeout", "S", f"deadline of a whole request, in seconds ({DEFAULT_TIMEOUT_S:g})"),
     ("context", "N", "longest prompt and answer together, in tokens (what each model was made for)"),
+    ("kv-memory", "SIZE", "KV cache on this node at most, such as 4GB (what its memory allows)"),
     ("node", "URL", "watch: the node to look at (http://HOST:PORT)"),
 )
 SWITCHES = (
@@ -228,5 +241,8 @@ SWITCHES = (
         "no-spare",
         "keep no engine process ready for the loss of another (saves its memory)",
     ),
+    ("no-prefix-cache", "compute every prompt anew: keep nothing for prompts that begin the same"),
+    ("keep-prefixes", "keep that on disk as well, in the data dir, across restarts"),
+    ("no-speculation", "compute one token at a time: never guess ahead"),
     ("no-auto-place", "refuse what asks for a model that is not placed, rather than place it"),
 )

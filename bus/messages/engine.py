@@ -77,6 +77,8 @@ class Load(Message, frozen=True):
     """Keep what was computed of prompts and answers for prompts that begin the same."""
     prefixes_path: str = ""
     """A folder in which that is kept across restarts; empty: it is not."""
+    prefixes_disk_bytes: int = 8 * 2**30
+    """What that folder may hold at most."""
     speculate: bool = True
     """Guess tokens ahead and check several at once, while that pays."""
     draft_path: str = ""

@@ -26,6 +26,10 @@ def test_nothing_given_is_a_node_for_this_machine_only() -> None:
     assert settings.pace_s == 0.06
     assert settings.timeout_s == 3600
     assert settings.context is None
+    assert settings.kv_memory is None
+    assert settings.prefix_cache
+    assert not settings.keep_prefixes
+    assert settings.speculation
     assert (settings.listen, settings.bus_port, settings.peers) == ("127.0.0.1", None, ())
     assert settings.cluster_key is None
     assert settings.mdns
@@ -48,6 +52,24 @@ def test_every_flag_is_taken(tmp_path: Path) -> None:
     assert settings.models == ("x,y",)
     assert settings.data_dir == tmp_path
     assert settings.log.default == 10
+
+
+def test_every_flag_of_memory_and_speed_is_taken() -> None:
+    line = "--kv-memory 4GB --no-prefix-cache --keep-prefixes --no-speculation"
+    settings = read(line.split(), {})
+    assert settings.kv_memory == 4_000_000_000
+    assert not settings.prefix_cache
+    assert settings.keep_prefixes
+    assert not settings.speculation
+
+
+@given(
+    st.floats(0.1, 1e5), st.sampled_from(["", " "]), st.sampled_from(["KB", "MB", "GB", "KiB", "MIB", "gib"])
+)
+def test_a_size_is_read_in_the_usual_units(number: float, gap: str, unit: str) -> None:
+    power = {"k": 1, "m": 2, "g": 3}[unit[0].lower()]
+    base = 1024 if "i" in unit.lower() else 1000
+    assert convert.size(f"{number:.3f}{gap}{unit}") == int(float(f"{number:.3f}") * base**power)
 
 
 def test_every_flag_of_a_cluster_is_taken() -> None:
@@ -91,6 +113,10 @@ def test_every_flag_has_a_variable(tmp_path: Path) -> None:
         "EXO_NO_AUTO_PLACE": "1",
         "EXO_NO_MODEL": "1",
         "EXO_NO_SPARE": "1",
+        "EXO_KV_MEMORY": "512 MiB",
+        "EXO_NO_PREFIX_CACHE": "1",
+        "EXO_KEEP_PREFIXES": "1",
+        "EXO_NO_SPECULATION": "1",
     }
     assert {variable(flag) for flag, *_ in (*VALUES, *SWITCHES)} == environment.keys()
     settings = read(["watch"], environment)
@@ -109,6 +135,8 @@ def test_every_flag_has_a_variable(tmp_path: Path) -> None:
     assert not settings.mdns
     assert not settings.auto_place
     assert settings.serve_nothing
+    assert settings.kv_memory == 512 * 2**20
+    assert (settings.prefix_cache, settings.keep_prefixes, settings.speculation) == (False, True, False)
 
 
 def test_a_flag_replaces_its_variable(tmp_path: Path) -> None:
@@ -143,6 +171,12 @@ def test_paths_do_not_depend_on_the_folder_later(monkeypatch: pytest.MonkeyPatch
         ("--timeout inf", "--timeout"),
         ("--timeout nan", "--timeout"),
         ("--context 1.5", "--context"),
+        ("--kv-memory much", "--kv-memory: 'much' is not a size in bytes, such as 4GB"),
+        ("--kv-memory 0", "--kv-memory"),
+        ("--kv-memory 4GBB", "--kv-memory"),
+        ("--kv-memory infGB", "--kv-memory"),
+        (f"--kv-memory {'9' * 400}", "--kv-memory"),
+        ("--kv-memory -1GB", "--kv-memory"),
         ("--log engine=loud", "--log: 'engine=loud'"),
         ("--node ftp://x", "--node"),
         ("--listen attic", "--listen: 'attic' is not an IPv4 address"),
