@@ -14,6 +14,7 @@ from pathlib import Path
 from bus.messages.base import ModelId
 from bus.messages.facts import Shape
 from models.card import ModelCard, read_card
+from models.pooling import made_for_embeddings
 from models.shape import read_shape
 
 BUILT_IN = ModelId("guide")
@@ -33,6 +34,9 @@ class StoredModel:
     """Seconds since 1970."""
     read_only: bool
     tools: bool
+    """Its chat template takes tools."""
+    embeds: bool
+    """It was made for embeddings."""
     card: ModelCard | None
     problem: str = ""
     """Why it can't be used, and what to do; empty when it can."""
@@ -75,7 +79,7 @@ def read_folder(name: ModelId, folder: Path, known: StoredModel | None = None) -
         files = {path: path.stat() for path in sorted(folder.rglob("*")) if path.is_file()}
         created = folder.stat().st_mtime
     except OSError as error:
-        return StoredModel(name, folder, 0, 0.0, True, False, None, f"can't be read: {error.strerror}")
+        return StoredModel(name, folder, 0, 0.0, True, False, False, None, f"can't be read: {error.strerror}")
     mark = _mark(folder, files)
     if known is not None and not known.problem and (known.folder, known.mark) == (folder, mark):
         return known
@@ -88,7 +92,8 @@ def read_folder(name: ModelId, folder: Path, known: StoredModel | None = None) -
         problem = str(error)
     size = sum(stat.st_size for stat in files.values())
     read_only, tools = not os.access(folder, os.W_OK), _takes_tools(folder)
-    return StoredModel(name, folder, size, created, read_only, tools, card, problem, shape, mark)
+    embeds = made_for_embeddings(folder)
+    return StoredModel(name, folder, size, created, read_only, tools, embeds, card, problem, shape, mark)
 
 
 def _mark(folder: Path, files: Mapping[Path, os.stat_result]) -> str:
