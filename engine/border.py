@@ -30,15 +30,6 @@ class Network:
         self.model: Any
         self.model, self.config = utils.load_model(folder, lazy=True)
 
-    def materialise(self, progress: Callable[[int, int], None]) -> None:
-        """Read the weights, layer by layer; `progress` is told how many of how many layers are there."""
-        layers = self.layers
-        for done, layer in enumerate(layers):
-            progress(done, len(layers))
-            mx.eval(weights_of(layer))
-        mx.eval(self.model.parameters())
-        progress(len(layers), len(layers))
-
     @property
     def layers(self) -> list[Module]:
         return list(self.model.layers)
@@ -78,6 +69,19 @@ def forget_weights(layer: Module) -> None:
     own.update(tree_map(lambda weight: nothing, own.parameters()))
 
 
+# -- computing -----------------------------------------------------------------------------------
+
+
+def start(*arrays: mx.array) -> None:
+    """Have them computed, and don't wait for it."""
+    cast(Any, mx).async_eval(*arrays)
+
+
+def side_stream() -> mx.Stream:
+    """A stream beside the one that steps run on: what runs on it waits for no step."""
+    return mx.new_stream(mx.cpu)
+
+
 # -- memory --------------------------------------------------------------------------------------
 
 
@@ -100,8 +104,3 @@ def give_back_memory() -> None:
     """Wait until nothing is being computed and give back the memory that was kept for reuse."""
     mx.synchronize()
     mx.clear_cache()
-
-
-def side_stream() -> mx.Stream:
-    """A stream beside the one that steps run on: what runs on it waits for no step."""
-    return mx.new_stream(mx.cpu)

@@ -10,7 +10,8 @@ from engine.border import give_back_memory
 from engine.gauges import Gauges
 from engine.hop import Inlet, Interrupted, Parcel
 from engine.plan import Insertion, Plan, Result
-from engine.rank import Rank
+from engine.rank import Begun, Rank, Way
+from engine.stage import Stage
 from engine.steps import Chosen, Entry, Kept, Stepped
 
 
@@ -27,9 +28,16 @@ class Conductor:
     """A Stepper over all ranks of an instance."""
 
     def __init__(
-        self, rank: Rank, lanes: int, inlet: Inlet, results: deque[Result], sampling: int, gauges: Gauges
+        self,
+        rank: Rank,
+        lanes: int,
+        inlet: Inlet | None,
+        results: deque[Result],
+        sampling: int,
+        gauges: Gauges,
     ) -> None:
-        """`results`: where this rank's own go. If it is not the one that samples, they come in by `inlet`."""
+        """`results`: where this rank's own go. If it is not the one that samples, they come in by `inlet`,
+        which is None where there are no other ranks."""
         self.lanes = lanes
         self.depth = lanes
         self.vocabulary = 0
@@ -43,6 +51,8 @@ class Conductor:
         """The last token of each sequence that decodes."""
         self._sent: deque[tuple[Plan, bytes]] = deque()
         """Plans that are sent out, and that this rank has not done its own part of."""
+        self._begun: Begun | None = None
+        """The one that it is in the middle of: its slice is not computed."""
         self._alive: set[int] = set()
         self._uids = 0
         self._steps = 0
@@ -86,10 +96,15 @@ class Conductor:
 
     def begin(self, lane: int, slice_tokens: int, decoding: Sequence[int], joining: Sequence[int]) -> None:
         self._steps += 1
-        tokens = tuple(self._last[uid] for uid in decoding)
-        self._send(
-            lane, Plan(lane, self._steps, join=tuple(joining), tokens=tokens, slice_tokens=slice_tokens)
+        plan = Plan(
+            lane,
+            self._steps,
+            join=tuple(joining),
+            tokens=tuple(self._last[uid] for uid in decoding),
+            slice_tokens=slice_tokens,
+            ahead=self._inlet is None,
         )
+        self._send(lane, plan)
 
     def tidy(self, lane: int) -> None:
         if self._wishes[lane].remove:
@@ -107,9 +122,9 @@ class Conductor:
 
     def wait(self) -> list[Stepped]:
         """Results that are there, or the next ones; none, if something new comes in first."""
-        self._carry_out()
+        self._carry_on()
         self._take()
-        if not self._results:
+        if not self._results and self._inlet is not None:
             self._gauges.waiting_for = f"rank {self._sampling}"
             try:
                 self._inlet.wait()
@@ -122,13 +137,19 @@ class Conductor:
         self._results.clear()
         return [self._stepped(result) for result in results]
 
-    def _carry_out(self) -> None:
-        while self._sent:
-            plan, header = self._sent.popleft()
-            self._rank.apply(plan, header, None, _nothing_more)
+    def _carry_on(self) -> None:
+        """Do this rank's part of what was sent out; but who waits for tokens that it has chosen shall not
+        wait for the slice that comes after them."""
+        while not self._results and (self._begun is not None or self._sent):
+            if self._begun is not None:
+                begun, self._begun = self._begun, None
+                self._rank.finish(begun, _nothing_more)
+            else:
+                plan, header = self._sent.popleft()
+                self._begun = self._rank.begin(plan, header, None)
 
     def _take(self) -> None:
-        while (parcel := self._inlet.poll()) is not None:
+        while self._inlet is not None and (parcel := self._inlet.poll()) is not None:
             self._results.append(self._decoder.decode(parcel.header))
 
     def _stepped(self, result: Result) -> Stepped:
@@ -139,12 +160,18 @@ class Conductor:
         return Stepped(result.lane, chosen, result.failed, result.decoded, result.done)
 
     def settle(self) -> None:
-        self._carry_out()
+        self._carry_on()
         give_back_memory()
 
     @property
     def kv_bytes(self) -> int:
         return self._rank.kv_bytes
+
+
+def alone(stage: Stage, gauges: Gauges) -> Conductor:
+    """Of an instance with this one rank."""
+    results: deque[Result] = deque()
+    return Conductor(Rank(stage, 1, Way(tell=results.append)), 1, None, results, 0, gauges)
 
 
 def _nothing_more() -> Parcel:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import mlx.core as mx
 
+from engine.border import start
 from engine.caches import Cache, compute, joined, merged, split
 from engine.stage import Stage
 
@@ -64,6 +65,8 @@ class Lane:
         self._decoding = _Rows()
         self._slicing = _Rows()
         self._prompts: dict[int, Prompt] = {}
+        self._ahead: mx.array | None = None
+        """Logits [rows, 1, vocabulary] after the last tokens of those that decode, begun already."""
 
     def __len__(self) -> int:
         return len(self._decoding.uids) + len(self._slicing.uids)
@@ -79,6 +82,9 @@ class Lane:
     # -- who is in it ----------------------------------------------------------------------------
 
     def remove(self, uids: Sequence[int]) -> None:
+        staying = self._decoding.without(uids)
+        if self._ahead is not None and len(staying) < len(self._decoding.uids):
+            self._ahead = self._ahead[mx.array(staying)] if staying else None
         for rows in (self._decoding, self._slicing):
             keep = rows.without(uids)
             if len(keep) < len(rows.uids):
@@ -103,23 +109,42 @@ class Lane:
         rows = _Rows([aside.prompt.uid for aside in asides], merged([aside.caches for aside in asides]))
         self._slicing.extend(rows)
 
-    def join(self, uids: Sequence[int]) -> list[int]:
-        """Let these decode; returns their prompts' last tokens."""
+    # -- what it computes ------------------------------------------------------------------------
+
+    def decode(
+        self, joining: Sequence[int], tokens: Sequence[int], received: mx.array | None
+    ) -> tuple[list[int], mx.array, mx.array]:
+        """One token for each that decodes, `joining` among them from now on, after the others.
+
+        `tokens`: the last ones of those that decode already. Returns the last tokens of all, hidden states
+        [batch, 1, width] and logits [batch, 1, vocabulary], not computed yet.
+        """
+        firsts, rows = self._take(joining)
+        if self._ahead is None:
+            self._decoding.extend(rows)
+            last = [*tokens, *firsts]
+            return last, *self._stage.forward(mx.array(last)[:, None], received, self._decoding.caches)
+        logits, self._ahead = self._ahead, None
+        if rows.uids:
+            _, theirs = self._stage.forward(mx.array(firsts)[:, None], None, rows.caches)
+            self._decoding.extend(rows)
+            logits = mx.concatenate([logits, theirs])
+        return [*tokens, *firsts], logits, logits
+
+    def go_ahead(self, chosen: mx.array) -> None:
+        """Begin with the next step, whose tokens [rows] need not be known yet. Nothing waits for it."""
+        _, self._ahead = self._stage.forward(chosen[:, None], None, self._decoding.caches)
+        start(chosen, self._ahead)
+
+    def _take(self, uids: Sequence[int]) -> tuple[list[int], _Rows]:
+        """Take sequences out of prefill, with their prompts' last tokens."""
         if not uids:
-            return []
+            return [], _Rows()
         order = [self._slicing.uids.index(uid) for uid in uids]
         rest = self._slicing.without(uids)
         taken, left = split(self._slicing.caches, order, rest)
-        left_uids = [self._slicing.uids[place] for place in rest]
-        self._slicing = _Rows(left_uids, left)
-        self._decoding.extend(_Rows(list(uids), taken))
-        return [self._prompts.pop(uid).tokens[-1] for uid in uids]
-
-    # -- what it computes ------------------------------------------------------------------------
-
-    def decode(self, tokens: Sequence[int], received: mx.array | None) -> tuple[mx.array, mx.array]:
-        """One token for each that decodes: hidden states [batch, 1, width] and logits, not computed yet."""
-        return self._stage.forward(mx.array(list(tokens))[:, None], received, self._decoding.caches)
+        self._slicing = _Rows([self._slicing.uids[place] for place in rest], left)
+        return [self._prompts.pop(uid).tokens[-1] for uid in uids], _Rows(list(uids), taken)
 
     def prefill(self, slice_tokens: int, received: mx.array | None) -> mx.array:
         """The next slice of each prompt: hidden states [batch, tokens, width], padded on the right."""

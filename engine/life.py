@@ -7,10 +7,10 @@ from typing import Final, Protocol
 from bus.keys import Keys
 from bus.messages.engine import Bound, Connect, FromEngine, Load, Part, Phase, PhaseChange
 from engine.batch import Batch
+from engine.conductor import alone
 from engine.crew import Crew, Unreachable
 from engine.follower import Follower
 from engine.gauges import Gauges
-from engine.generator import Generator
 from engine.inbox import Inbox
 from engine.intake import Intake
 from engine.loader import Loaded, LoadFailed, load, load_stage
@@ -73,7 +73,7 @@ class _Life:
 
     def _be_all(self, order: Load) -> None:
         loaded = load(Path(order.path), order.context, self._tell)
-        self._schedule(order, loaded, Generator(loaded.network, order.max_running))
+        self._schedule(order, loaded, alone(loaded.stage, self._gauges))
 
     def _schedule(self, order: Load, loaded: Loaded, stepper: Stepper) -> None:
         self._link.post(PhaseChange(Phase.WARMING, "first steps"))
@@ -115,7 +115,6 @@ class _Life:
                 follower.run()
             else:
                 loaded = load(Path(order.path), order.context, self._tell, crew.share)
-                assert loaded.stage is not None
                 self._schedule(order, loaded, crew.lead(loaded.stage))
         finally:
             crew.close()

@@ -55,8 +55,8 @@ class Loaded:
     """Tokens, prompt and answer together."""
     habits: Decoding
     """How its makers mean it to be decoded."""
-    stage: Stage | None = None
-    """What is in memory of it; None: all of it."""
+    stage: Stage
+    """What is in memory of it."""
 
 
 class Speller:
@@ -91,11 +91,7 @@ def load(folder: Path, context: int | None, tell: Tell, share: Share | None = No
         network = Network(folder)
         tokenizer = Tokenizer(folder, network.config)
         speller = Speller(tokenizer)
-        stage = None
-        if share is None:
-            network.materialise(_layers(tell))
-        else:
-            stage = _divide(network, share, tell)
+        stage = _divide(network, share or Share(0, len(network.layers), samples=True), tell)
     return Loaded(network, tokenizer, speller, _bounded(own, context), habits(folder), stage)
 
 

@@ -9,7 +9,7 @@ from queue import Empty, SimpleQueue
 from typing import Final, TypeAlias
 
 from bus.messages.base import SequenceId
-from bus.messages.engine import Connect, Load, Prefilled, Refused, Step
+from bus.messages.engine import Budget, Connect, Load, Prefilled, Refused, Step
 from bus.messages.generation import Delta, Refusal, RefusalCode
 from engine.batch import Batch
 from engine.border import active_bytes, cached_bytes
@@ -154,6 +154,8 @@ class StepLoop:
                 self._drop(sequences)
             case End():
                 self._ended = True
+            case Budget():
+                pass
             case Load() | Connect():
                 logger.warning("a model is loaded already: ignored")
 

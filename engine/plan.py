@@ -84,6 +84,9 @@ class Plan(msgspec.Struct, frozen=True, array_like=True):
     """The last token of each sequence that decodes already, in the order in which they joined."""
     slice_tokens: int = 0
     """Of each prompt at most; 0: no prompt goes on."""
+    ahead: bool = False
+    """Begin with the next step at once: this rank has all of the model, and most likely it is the same
+    sequences'."""
     store: tuple[StoreOrder, ...] = ()
     """Carried out first, in this order."""
     drafts: tuple[tuple[int, ...], ...] = ()

@@ -22,6 +22,16 @@ Receive = Callable[[], Parcel]
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """A plan whose tokens are chosen, and whose slice is not computed yet."""
+
+    plan: Plan
+    parcel: Parcel
+    """What the slice goes with."""
+    decoded: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Way:
     """Where a rank's parcels go."""
 
@@ -69,21 +79,31 @@ class Rank:
     def apply(self, plan: Plan, header: bytes, hidden: mx.array | None, more: Receive) -> None:
         """Carry out a plan. `header` is the plan as it came, `hidden` the hidden states that came with it.
         If it decodes as well as slices, `more` gets those of its slice."""
+        self.finish(self.begin(plan, header, hidden), more)
+
+    def begin(self, plan: Plan, header: bytes, hidden: mx.array | None) -> Begun:
+        """As `apply`, up to where its tokens are chosen and sent on."""
         lane = self._lanes[plan.lane]
-        tokens = self._change(lane, plan)
-        first = Parcel(header, hidden)
-        if tokens:
-            first = self._decode(lane, plan, tokens, first)
+        self._change(lane, plan)
+        came = Parcel(header, hidden)
+        decodes = bool(plan.tokens or plan.join)
+        if decodes:
+            came = self._decode(lane, plan, came)
+        return Begun(plan, came, decodes)
+
+    def finish(self, begun: Begun, more: Receive) -> None:
+        """The rest of it."""
+        plan = begun.plan
         if plan.slice_tokens:
-            self._prefill(lane, plan, first, more)
-        elif not tokens and self._way.onward:
-            self._way.onward.send(Parcel(header))
+            self._prefill(self._lanes[plan.lane], plan, begun.parcel, more)
+        elif not begun.decoded and self._way.onward:
+            self._way.onward.send(Parcel(begun.parcel.header))
         self.steps += 1
         if not self.busy or self.steps % CLEAR_EVERY == 0:
             mx.clear_cache()
 
-    def _change(self, lane: Lane, plan: Plan) -> list[int]:
-        """Who leaves, rests, comes and joins; returns the tokens that are decoded now."""
+    def _change(self, lane: Lane, plan: Plan) -> None:
+        """Who leaves, rests and comes."""
         lane.remove(plan.remove)
         for uid in plan.remove:
             self._aside.pop(uid, None)
@@ -93,31 +113,22 @@ class Rank:
         if self._sampler is not None:
             self._sampler.forget(plan.remove)
             self._sampler.learn(plan.insert)
-        return [*plan.tokens, *lane.join(plan.join)]
 
     def _begin(self, insertion: Insertion) -> Aside:
         if insertion.entry is None:
             return self._aside.pop(insertion.uid)
         return Aside(Prompt(insertion.uid, insertion.entry.tokens), self._stage.fresh())
 
-    def _decode(self, lane: Lane, plan: Plan, tokens: list[int], came: Parcel) -> Parcel:
+    def _decode(self, lane: Lane, plan: Plan, came: Parcel) -> Parcel:
         """Returns what the step's slice goes with: nothing came for it yet, and the plan is sent on."""
-        hidden, logits = lane.decode(tokens, came.hidden)
+        tokens, hidden, logits = lane.decode(plan.join, plan.tokens, came.hidden)
         if self._way.onward:
             self._way.onward.send(Parcel(came.header, hidden))
         elif self._sampler is not None and self._way.tell:
-            result = self._sampler.choose(logits[:, -1, :], tokens, lane.decoding)
-            self._way.tell(
-                Result(
-                    plan.lane,
-                    plan.number,
-                    result.tokens,
-                    result.likely,
-                    result.failed,
-                    result.vocabulary,
-                    done=not plan.slice_tokens,
-                )
-            )
+            choice = self._sampler.choose(logits[:, -1, :], tokens, lane.decoding)
+            if plan.ahead:
+                lane.go_ahead(choice.tokens)
+            self._way.tell(self._sampler.read(choice, plan))
         else:
             mx.eval(hidden)
         return Parcel(b"")

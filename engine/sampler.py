@@ -7,21 +7,23 @@ from typing import cast
 import mlx.core as mx
 from mlx_lm.models.cache import TokenBuffer
 
+from engine.border import side_stream
 from engine.guard import Guard
 from engine.logprobs import Likely, most_likely
-from engine.plan import Insertion
+from engine.plan import Insertion, Plan, Result
 from engine.sampling import BatchSampler, Row
 from engine.steps import Entry
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One token for each sequence of a lane."""
+    """One token for each sequence of a lane; not computed yet."""
 
-    tokens: tuple[tuple[int, int], ...]
-    likely: tuple[tuple[int, Likely], ...]
-    failed: tuple[int, ...]
-    vocabulary: int
+    uids: tuple[int, ...]
+    tokens: mx.array
+    """[rows]"""
+    logprobs: mx.array
+    """[rows, vocabulary]"""
 
 
 class _Penalised:
@@ -44,6 +46,8 @@ class Sampler:
         self._rows: dict[int, Row] = {}
         self._penalised: dict[int, _Penalised] = {}
         self._rivals: dict[int, int] = {}
+        self._side = side_stream()
+        """What is told beside the tokens must not wait for the next step, which may be under way."""
 
     def learn(self, insertions: Sequence[Insertion]) -> None:
         """Those who were put aside are known already."""
@@ -70,14 +74,23 @@ class Sampler:
             logits = self._penalise(logits, last, uids)
         logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
         self._sampler.expect([self._rows[uid] for uid in uids])
-        chosen = _integers(self._sampler(logprobs))
-        failed = tuple(uid for uid in uids if uid in self._penalised and self._penalised[uid].guard.failure)
-        return Choice(
-            tuple(zip(uids, chosen, strict=True)),
-            self._likely(logprobs, chosen, uids),
-            failed,
-            logits.shape[-1],
+        return Choice(tuple(uids), self._sampler(logprobs), logprobs)
+
+    def read(self, choice: Choice, plan: Plan) -> Result:
+        """What became of it, once it is computed: waits for that."""
+        tokens = _integers(choice.tokens)
+        return Result(
+            plan.lane,
+            plan.number,
+            tuple(zip(choice.uids, tokens, strict=True)),
+            self._likely(choice.logprobs, tokens, choice.uids),
+            tuple(uid for uid in choice.uids if self._failed(uid)),
+            choice.logprobs.shape[-1],
+            done=not plan.slice_tokens,
         )
+
+    def _failed(self, uid: int) -> bool:
+        return uid in self._penalised and self._penalised[uid].guard.failure is not None
 
     def _penalise(self, logits: mx.array, last: Sequence[int], uids: Sequence[int]) -> mx.array:
         rows = []
@@ -95,7 +108,7 @@ class Sampler:
             [logprobs[place] for place in asked],
             [chosen[place] for place in asked],
             [self._rivals[uids[place]] for place in asked],
-            mx.default_stream(mx.default_device()),
+            self._side,
         )
         return tuple((uids[place], each) for place, each in zip(asked, found, strict=True))
 

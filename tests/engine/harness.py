@@ -9,8 +9,8 @@ from bus.messages.base import SequenceId
 from bus.messages.engine import Refused, Step, Submit
 from bus.messages.generation import Delta, Prompt, Sampling, Stopping, TextPrompt
 from engine.batch import Batch
+from engine.conductor import alone
 from engine.gauges import Gauges
-from engine.generator import Generator
 from engine.intake import Intake
 from engine.life import sequence_of
 from engine.loader import Loaded
@@ -39,7 +39,7 @@ class Harness:
         self.gauges = Gauges()
         self.inbox: SimpleQueue[Work] = SimpleQueue()
         self.said: list[Step | Refused] = []
-        stepper = Generator(loaded.network, max_running)
+        stepper = alone(loaded.stage, self.gauges)
         self.batch = Batch(stepper)
         threads = Threads()
         warm = warm_up(stepper, self.batch, Pace(gap_s), loaded.context, len(loaded.tokenizer), threads)
@@ -75,8 +75,11 @@ class Harness:
         self.inbox.put(Drop(frozenset(sequences)))
 
     def turn(self, times: int = 1) -> None:
+        """Whole steps: one that has told its tokens goes on with its slice in the loop's next turn."""
         for _ in range(times):
             self.loop.turn()
+            while self.batch.under_way:
+                self.loop.turn()
 
     def finish(self, *sequences: SequenceId) -> None:
         """Turn until these have ended."""

@@ -11,15 +11,14 @@ import mlx.core as mx
 import msgspec
 import pytest
 
-from engine.batch import Batch
 from engine.border import Network
-from engine.generator import Generator
 from engine.hop import Parcel
 from engine.plan import Insertion, Plan, Result
 from engine.rank import Rank, Way
 from engine.stage import Stage
 from engine.steps import Entry
 from scripts.make_model import make_model
+from tests.engine.reference import greedy_of
 
 PROMPT = [(7 * index + index * index // 3) % 500 + 20 for index in range(90)]
 OTHER = PROMPT[40:60]
@@ -78,12 +77,7 @@ class Pair:
 
 
 def alone(folder: Path, prompt: list[int]) -> list[int]:
-    batch = Batch(Generator(Network(folder), 8))
-    batch.insert(Entry(prompt))
-    made: list[int] = []
-    while len(made) < TOKENS:
-        made += [chosen.token for chosen in batch.step(64).chosen]
-    return made
+    return greedy_of(folder, prompt, TOKENS)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt_oss", "qwen3_next"])

@@ -9,8 +9,8 @@ import pytest
 from bus.messages.base import SequenceId
 from bus.messages.engine import FromEngine, Load, Phase, PhaseChange, Step, Submit
 from bus.messages.generation import Sampling, Stopping, TextPrompt
+from engine.conductor import Conductor
 from engine.gauges import Gauges
-from engine.generator import Generator
 from engine.inbox import Inbox
 from engine.intake import Intake
 from engine.life import live
@@ -55,14 +55,14 @@ def link(inbox: Inbox) -> Record:
 
 
 def fail_when_ready(monkeypatch: pytest.MonkeyPatch, link: Record, error: Exception) -> None:
-    wait = Generator.wait
+    wait = Conductor.wait
 
-    def failing(self: Generator) -> list[Stepped]:
+    def failing(self: Conductor) -> list[Stepped]:
         if link.last.phase is Phase.READY:
             raise error
         return wait(self)
 
-    monkeypatch.setattr(Generator, "wait", failing)
+    monkeypatch.setattr(Conductor, "wait", failing)
 
 
 @pytest.mark.parametrize(

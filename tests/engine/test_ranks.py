@@ -16,13 +16,11 @@ from bus.keys import Keys
 from bus.messages.base import SequenceId
 from bus.messages.engine import Beat, Load, Part, Phase
 from bus.messages.generation import FinishReason, Sampling, Stopping, TokenPrompt
-from engine.batch import Batch
-from engine.generator import Generator
-from engine.loader import load
-from engine.steps import Entry
+from engine.border import Network
 from scripts.make_model import make_model
 from tests.engine.process import EngineUnderTest, engine_process
 from tests.engine.ranks import ranks
+from tests.engine.reference import greedy
 
 Stages = tuple[tuple[int, int], ...]
 
@@ -86,14 +84,8 @@ def some_requests(seed: int, count: int = 14) -> list[Request]:
 
 def alone(folder: Path, requests: list[Request]) -> list[list[int]]:
     """The tokens of one process that has the whole model."""
-    batch = Batch(Generator(load(folder, None, lambda doing, progress: None).network, 64))
-    uids = [batch.insert(Entry(list(request.prompt))) for request in requests]
-    made: dict[int, list[int]] = {uid: [] for uid in uids}
-    most = max(request.tokens for request in requests)
-    while any(len(tokens) < most for tokens in made.values()):
-        for chosen in batch.step(2048).chosen:
-            made[chosen.uid].append(chosen.token)
-    return [made[uid][: request.tokens] for uid, request in zip(uids, requests, strict=True)]
+    network = Network(folder)
+    return [greedy(network, request.prompt, request.tokens) for request in requests]
 
 
 def tokens_of(engine: EngineUnderTest, sequence: SequenceId) -> list[int]:

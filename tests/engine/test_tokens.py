@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
-
-import mlx.core as mx
 import pytest
-from mlx_lm.generate import generate_step
 
 from engine.batch import Batch
-from engine.generator import Generator
+from engine.conductor import alone
+from engine.gauges import Gauges
 from engine.loader import Loaded, load
 from engine.steps import Entry
 from tests.engine.conftest import Models
+from tests.engine.reference import greedy
 
 PROMPT = [(7 * index + index * index // 3) % 500 + 20 for index in range(150)]
 TOKENS = 24
 
 
 def bare(loaded: Loaded, prompt: list[int], tokens: int = TOKENS) -> list[int]:
-    """What mlx-lm's own loop generates, greedily."""
-    steps: Iterator[tuple[mx.array, mx.array]] = generate_step(
-        mx.array(prompt), loaded.network.model, max_tokens=tokens
-    )
-    return [int(token) for token, _ in islice(steps, tokens)]
+    return greedy(loaded.network, prompt, tokens)
 
 
 def make_batch(loaded: Loaded) -> Batch:
-    return Batch(Generator(loaded.network, 64))
+    return Batch(alone(loaded.stage, Gauges()))
 
 
 def generate(batch: Batch, uids: list[int], slice_tokens: int, tokens: int = TOKENS) -> list[list[int]]:
@@ -68,7 +61,7 @@ def test_prompts_of_different_lengths_in_one_pass_keep_their_tokens(loaded: Load
 def test_a_prompt_that_is_sliced_beside_a_stream_changes_neither(loaded: Loaded) -> None:
     batch = make_batch(loaded)
     first = batch.insert(Entry(PROMPT[:20]))
-    while not batch.decoding:
+    while batch.prefilling:
         batch.step(2048)
     second = batch.insert(Entry(PROMPT))
     assert generate(batch, [first, second], 16, 12) == [
@@ -100,7 +93,7 @@ def test_a_prefill_that_gave_way_goes_on_where_it_was_with_the_same_tokens(
     models: Models, architecture: str
 ) -> None:
     loaded = load(models(architecture), None, lambda doing, progress: None)
-    stepper = Generator(loaded.network, 64)
+    stepper = alone(loaded.stage, Gauges())
     batch = Batch(stepper)
     stream = batch.insert(Entry(PROMPT[:20]))
     while not batch.decoding:
@@ -118,6 +111,8 @@ def test_a_prefill_that_gave_way_goes_on_where_it_was_with_the_same_tokens(
     assert [(part.uid, part.done, part.total) for part in outcome.progress] == [(long, 80, 150)]
     assert generate(batch, [long], 20) == [bare(loaded, PROMPT)]
     batch.remove([stream, short, long])
+    batch.tidy()
+    stepper.settle()
     assert stepper.kv_bytes == 0
 
 
