@@ -40,6 +40,8 @@ class ModelCard:
     """The cache can be shared out by heads; latent attention has one that all heads read."""
     active_experts: float = 1.0
     """Share of a mixture's experts that a token goes through."""
+    vocabulary: int | None = None
+    """Rows of its table of tokens."""
 
 
 def read_card(folder: Path) -> ModelCard:
@@ -82,6 +84,7 @@ def card_from(config: Mapping[str, Json]) -> ModelCard:
         kv_bytes_per_token=tuple(numbers * element_bytes if grows else 0 for grows in _growing(text, layers)),
         kv_divides=not latent,
         active_experts=_active_experts(text),
+        vocabulary=_integer(text, "vocab_size") or _integer(config, "vocab_size"),
     )
 
 

@@ -102,6 +102,7 @@ def shape_of(card: ModelCard, tensors: list[Tensor]) -> Shape:
         element_bytes=card.element_bytes,
         kv_divides=card.kv_divides,
         active_bytes=read if read != tuple(layers) else (),
+        vocabulary=card.vocabulary,
     )
 
 

@@ -105,6 +105,10 @@ class Shape(Value, frozen=True):
     """Tensor ranks share the KV cache out by heads; False: each keeps all of it, as with latent attention."""
     active_bytes: tuple[int, ...] = ()
     """Of each layer's weights, what a token reads (some of a mixture's experts); empty: all."""
+    vocabulary: int | None = None
+    """Rows of its table of tokens, which may be more than it has tokens; None: not known."""
+    kv_quant_problem: str = ""
+    """Why its KV cache can't be kept with fewer bits, once examined; empty: it can."""
 
 
 class ModelFact(Message, frozen=True):

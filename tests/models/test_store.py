@@ -16,6 +16,7 @@ CONFIG: dict[str, Json] = {
     "num_key_value_heads": 2,
     "hidden_size": 256,
     "torch_dtype": "float32",
+    "vocab_size": 1000,
 }
 
 
@@ -87,6 +88,7 @@ def test_a_card_reckons_the_cache_of_a_token(tmp_path: Path) -> None:
     card = read_card(make_folder(tmp_path / "tiny"))
     assert card.kv_bytes_per_token == (2 * 2 * 32 * 4,) * 4
     assert (card.architecture, card.context, card.quantization) == ("llama", 4096, "")
+    assert card.vocabulary == 1000
 
 
 def test_the_text_part_of_a_multimodal_configuration_counts() -> None:
