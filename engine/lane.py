@@ -133,8 +133,10 @@ class Lane:
 
     def go_ahead(self, chosen: mx.array) -> None:
         """Begin with the next step, whose tokens [rows] need not be known yet. Nothing waits for it."""
+        # Apart: MLX says that arrays which were started together are there when all of them are.
+        start(chosen)
         _, self._ahead = self._stage.forward(chosen[:, None], None, self._decoding.caches)
-        start(chosen, self._ahead)
+        start(self._ahead)
 
     def _take(self, uids: Sequence[int]) -> tuple[list[int], _Rows]:
         """Take sequences out of prefill, with their prompts' last tokens."""
