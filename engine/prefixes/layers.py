@@ -1,0 +1,134 @@
+"""What can be kept of a layer's cache: tokens where it can be cut at any of them, else the state it is in."""
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeAlias, cast
+
+import mlx.core as mx
+from mlx_lm.models.cache import KVCache, QuantizedKVCache, RotatingKVCache
+
+from engine.caches import Cache
+from engine.quantised import QuantisedCache
+
+TOKEN_AXIS: Final = 2
+
+_Held: TypeAlias = "tuple[_Part | None, _Part | None, int, *tuple[int, ...]]"
+"""Keys, values, and how many tokens they are of; then what a quantised cache was made with."""
+_Part: TypeAlias = mx.array | Sequence[mx.array]
+"""An array; quantised, numbers, scales and biases."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some tokens in a row of a cache of one sequence that can be cut."""
+
+    arrays: tuple[mx.array, ...] = ()
+    """Of the keys, then as many of the values: each [1, heads, tokens, width]. Empty: it has none."""
+    made_with: tuple[int, ...] = ()
+    """Group size and bits of a quantised cache."""
+
+    def __len__(self) -> int:
+        """Tokens; 0 where its layer makes nothing of them."""
+        return self.arrays[0].shape[TOKEN_AXIS] if self.arrays else 0
+
+    def part(self, begin: int, end: int) -> "Piece":
+        """A copy, not computed yet: a view would hold the memory of the whole."""
+        return Piece(tuple(mx.contiguous(array[:, :, begin:end]) for array in self.arrays), self.made_with)
+
+
+class _Stateful(Protocol):
+    """Any cache of mlx-lm's."""
+
+    state: object
+
+
+def leaves(caches: Iterable[Cache]) -> Iterator[Cache]:
+    """The caches themselves, where one is made of several."""
+    for cache in caches:
+        parts: Iterable[Cache] | None = getattr(cache, "caches", None)
+        if parts is None:
+            yield cache
+        else:
+            yield from leaves(parts)
+
+
+def can_cut(leaf: Cache) -> bool:
+    """Whether it holds its tokens one by one, and all of them."""
+    # Not what is derived from these: who knows what it holds besides.
+    return type(leaf) in (KVCache, QuantizedKVCache, QuantisedCache)
+
+
+def is_sliceable(caches: Iterable[Cache]) -> bool:
+    """Whether a sequence can begin with any part of what such caches hold."""
+    return all(can_cut(leaf) for leaf in leaves(caches))
+
+
+# -- tokens --------------------------------------------------------------------------------------
+
+
+def cut_out(leaf: Cache, begin: int, end: int) -> Piece:
+    """A copy of its tokens `begin` to `end`, not computed yet. Raises ValueError where it has fewer."""
+    keys, values, offset, *made_with = cast(_Held, leaf.state)
+    if keys is None or values is None:
+        return Piece()
+    if offset < end:
+        raise ValueError(f"a cache of {offset} tokens has none up to {end}")
+    return Piece((*_arrays(keys), *_arrays(values)), tuple(made_with)).part(begin, end)
+
+
+def fill(leaf: Cache, pieces: Sequence[Piece]) -> None:
+    """Let an empty cache hold these, one after another. Nothing that is done to it later changes them."""
+    if not all(pieces):
+        return
+    columns = zip(*(piece.arrays for piece in pieces), strict=True)
+    arrays = [mx.concatenate(list(column), axis=TOKEN_AXIS) for column in columns]
+    half = len(arrays) // 2
+    keys, values = arrays[:half], arrays[half:]
+    tokens = sum(len(piece) for piece in pieces)
+    if half == 1:
+        held: _Held = (keys[0], values[0], tokens, *pieces[0].made_with)
+    else:
+        held = (tuple(keys), tuple(values), tokens, *pieces[0].made_with)
+    cast(_Stateful, leaf).state = held
+
+
+def _arrays(part: _Part) -> Sequence[mx.array]:
+    return (part,) if isinstance(part, mx.array) else part
+
+
+# -- states --------------------------------------------------------------------------------------
+
+
+def state_of(leaf: Cache) -> object:
+    """A copy of the state of a cache of one sequence, not computed yet: lists, numbers and arrays."""
+    if isinstance(leaf, RotatingKVCache) and not leaf.empty():
+        # After a slice it holds the slice and the window before it; a batch takes no more than the window.
+        leaf = cast(Cache, leaf.merge([leaf]).extract(0))
+    return _copied(leaf.state)
+
+
+def set_state(leaf: Cache, state: object) -> None:
+    """Let a cache stand where `state` was taken. Nothing that is done to it later changes `state`."""
+    cast(_Stateful, leaf).state = copy.deepcopy(state)
+
+
+def arrays_in(state: object) -> Iterator[mx.array]:
+    match state:
+        case mx.array():
+            yield state
+        case list():
+            for part in state:
+                yield from arrays_in(part)
+        case _:
+            pass
+
+
+def _copied(state: object) -> object:
+    match state:
+        case mx.array():
+            return mx.contiguous(state)
+        case list() | tuple():
+            return [_copied(part) for part in state]
+        case _:
+            return state
