@@ -279,7 +279,7 @@ class Placement(ThreadActor[PlacementMessage]):
 
     def _want(self, want: Want) -> Serving | NotServed:
         facts = self._bus.view.facts()
-        answer = route(want.model, self._register.declared.values(), facts)
+        answer = route(want.model, self._register.declared.values(), facts, want.trail)
         if isinstance(answer, Serving) and not has_failed_alone(answer, facts):
             return answer
         # It may have been copied here a moment ago, or mended: look now, not when its turn comes.

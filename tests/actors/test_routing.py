@@ -1,6 +1,8 @@
-"""A request goes to an instance that is ready, the least loaded one, or is told why there is none."""
+"""A request goes to an instance that is ready: one that has kept how it begins, or the least loaded one."""
 
-from actors.placing.routing import route
+from msgspec.structs import replace
+
+from actors.placing.routing import MUCH_BUSIER, route
 from bus.messages.base import InstanceId, ModelId, NodeId
 from bus.messages.engine import Phase
 from bus.messages.facts import DeclaredFact, InstanceFact
@@ -64,3 +66,47 @@ def test_one_that_was_just_declared_comes_before_one_that_failed_or_was_given_up
     known = facts(a=(Phase.FAILED, 0))
     assert route(MODEL, [declared("a"), declared("b")], known) == Serving(InstanceId("b"), 1)
     assert route(MODEL, [declared("a", given_up=True), declared("b")], {}) == Serving(InstanceId("b"), 1)
+
+
+def kept(load: int, *trail: int, phase: Phase = Phase.READY) -> InstanceFact:
+    """An instance that has so many sequences under way, and those beginnings in its cache."""
+    return InstanceFact(InstanceId(""), 1, MODEL, (NODE,), phase, "", since=0.0, running=load, trails=trail)
+
+
+def chosen(trail: tuple[int, ...], **instances: InstanceFact) -> str:
+    """Where a prompt that begins so goes."""
+    known = {f"instance/{name}/1": replace(fact, id=InstanceId(name)) for name, fact in instances.items()}
+    answer = route(MODEL, [declared(name) for name in instances], known, trail)
+    assert isinstance(answer, Serving)
+    return answer.instance
+
+
+LONG = tuple(range(10, 20))
+
+
+def test_who_has_kept_most_of_how_the_prompt_begins_comes_first() -> None:
+    assert chosen(LONG, a=kept(0), b=kept(2, *LONG[:3]), c=kept(3, *LONG[:5])) == "c"
+    assert chosen(LONG, a=kept(1), b=kept(0)) == "b"
+    assert chosen((), a=kept(1, *LONG), b=kept(0)) == "b"
+
+
+def test_of_two_that_have_kept_the_same_the_less_loaded_one_comes_first() -> None:
+    assert chosen(LONG, a=kept(2, *LONG), b=kept(1, *LONG), c=kept(0)) == "b"
+
+
+def test_a_later_mark_alone_says_that_all_before_it_is_kept() -> None:
+    assert chosen(LONG, a=kept(0), b=kept(1, LONG[6])) == "b", "of a long trail some marks are left out"
+
+
+def test_who_has_kept_it_and_is_much_busier_is_passed_over() -> None:
+    assert chosen(LONG, a=kept(3), b=kept(3 + MUCH_BUSIER, *LONG)) == "b"
+    assert chosen(LONG, a=kept(3), b=kept(4 + MUCH_BUSIER, *LONG)) == "a"
+
+
+def test_a_short_beginning_in_common_is_worth_a_short_wait_only() -> None:
+    assert chosen(LONG, a=kept(0), b=kept(1, *LONG[:1])) == "b"
+    assert chosen(LONG, a=kept(0), b=kept(2, *LONG[:1])) == "a"
+
+
+def test_what_an_instance_has_kept_counts_only_while_it_is_ready() -> None:
+    assert chosen(LONG, a=kept(3), b=kept(0, *LONG, phase=Phase.LOADING)) == "a"
