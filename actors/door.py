@@ -152,7 +152,8 @@ class Door(LoopActor[DoorsOwn]):
             self._show(relayed.changed)
         for accepted in relayed.accepted:
             self._desk.tell(accepted.sequence, accepted)
-        self._desk.deliver(Step(number=0, deltas=relayed.deltas, prefilled=relayed.prefilled))
+        step = Step(number=0, deltas=relayed.deltas, prefilled=relayed.prefilled, queued=relayed.queued)
+        self._desk.deliver(step)
         for refused in relayed.refused:
             self._desk.tell(refused.sequence, refused)
 

@@ -10,8 +10,8 @@ from actors.kernel.actor import LoopActor
 from actors.kernel.lifecycle import Terminated
 from actors.messages import CountRelays, Flush, InstanceChanged, RequestMessage
 from bus.errors import BusError
-from bus.messages.base import InstanceId
-from bus.messages.engine import Accepted, PhaseChange, Prefilled, Refused
+from bus.messages.base import InstanceId, SequenceId
+from bus.messages.engine import Accepted, PhaseChange, Prefilled, Queued, Refused
 from bus.messages.generation import Delta
 from bus.messages.peers import Audited, Relayed
 
@@ -28,6 +28,7 @@ class _Said:
     accepted: list[Accepted] = field(default_factory=list)
     prefilled: list[Prefilled] = field(default_factory=list)
     deltas: list[Delta] = field(default_factory=list)
+    queued: dict[SequenceId, Queued] = field(default_factory=dict)
     refused: list[Refused] = field(default_factory=list)
 
 
@@ -52,14 +53,8 @@ class Envoy(LoopActor[EnvoyMessage]):
                 return Audited(self._name, self._number)
             case Flush():
                 self._flush()
-            case Delta():
-                self._pending().deltas.append(message)
-            case Prefilled():
-                self._pending().prefilled.append(message)
-            case Accepted():
-                self._pending().accepted.append(message)
-            case Refused():
-                self._pending().refused.append(message)
+            case Delta() | Prefilled() | Queued() | Accepted() | Refused():
+                self._collect(message)
             case InstanceChanged(phase=phase, reason=reason, progress=progress):
                 self._pending().changed = PhaseChange(phase=phase, reason=reason, progress=progress)
             case Terminated():
@@ -67,6 +62,21 @@ class Envoy(LoopActor[EnvoyMessage]):
             case _:
                 raise TypeError(f"an Envoy has no use for {type(message).__name__}")
         return None
+
+    def _collect(self, message: Delta | Prefilled | Queued | Accepted | Refused) -> None:
+        said = self._pending()
+        said.queued.pop(message.sequence, None)
+        match message:
+            case Delta():
+                said.deltas.append(message)
+            case Prefilled():
+                said.prefilled.append(message)
+            case Queued():
+                said.queued[message.sequence] = message
+            case Accepted():
+                said.accepted.append(message)
+            case Refused():
+                said.refused.append(message)
 
     def _pending(self) -> _Said:
         if self._said is None:
@@ -87,6 +97,7 @@ class Envoy(LoopActor[EnvoyMessage]):
             accepted=tuple(said.accepted),
             prefilled=tuple(said.prefilled),
             deltas=tuple(said.deltas),
+            queued=tuple(said.queued.values()),
             refused=tuple(said.refused),
             envoy=self._name,
             number=self._number,

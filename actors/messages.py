@@ -6,7 +6,7 @@ from typing import TypeAlias
 from actors.kernel.lifecycle import Terminated
 from actors.kernel.reference import Ref
 from bus.messages.base import InstanceId, ModelId, NodeId, SequenceId
-from bus.messages.engine import Accepted, FromEngine, Phase, Prefilled, Refused, Submit
+from bus.messages.engine import Accepted, FromEngine, Phase, Prefilled, Queued, Refused, Submit
 from bus.messages.facts import RankFact
 from bus.messages.generation import Delta, Refusal
 from bus.messages.peers import Abandoned, Dispatched, Relayed
@@ -241,6 +241,6 @@ RunnerMessage: TypeAlias = (
     DoorMessage | EngineSaid | EngineLost | Undelivered | RankTold | Drain | Terminated | Launch | Tick
 )
 RequestMessage: TypeAlias = (
-    Accepted | Refused | Delta | Prefilled | InstanceChanged | Terminated | Route | Overdue | Tick
+    Accepted | Refused | Delta | Prefilled | Queued | InstanceChanged | Terminated | Route | Overdue | Tick
 )
 ExchangeMessage: TypeAlias = PeerAsked | NodeLeft | Terminated

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
@@ -14,6 +15,7 @@ from actors.kernel.reference import Ref
 from actors.messages import Preview, RequestMessage
 from actors.outlet import Outlet
 from actors.request import Request
+from actors.running.rate import Departures
 from bus.bus import Bus
 from bus.messages.base import InstanceId, NodeId, RequestId
 from bus.messages.generation import Refusal, RefusalCode
@@ -65,21 +67,14 @@ class NodeGateway:
         self.view: View = bus.view
         self._bus, self._directory, self._timeout_s = bus, directory, timeout_s
         self._live: dict[RequestId, Ref[RequestMessage]] = {}
+        self._departures = Departures()
         self._leaving = False
 
     def open(self, order: Order) -> LiveGeneration:
         """Start a Request actor."""
         outlet = Outlet()
-        if self._leaving:
-            refusal = Refusal(
-                RefusalCode.OVERLOADED, "this node is stopping: ask another one", retry_after_s=1.0
-            )
-            outlet.put(Failed(refusal=refusal))
-            return LiveGeneration(order.request, outlet, None)
-        if len(self._live) >= MOST_REQUESTS:
-            refusal = Refusal(
-                RefusalCode.OVERLOADED, f"{MOST_REQUESTS} requests are open on this node", retry_after_s=5.0
-            )
+        refusal = self._refusal()
+        if refusal is not None:
             outlet.put(Failed(refusal=refusal))
             return LiveGeneration(order.request, outlet, None)
         ref = Request.start(
@@ -89,10 +84,28 @@ class NodeGateway:
             self._bus,
             self._directory,
             order.timeout_s or self._timeout_s,
-            lambda: self._live.pop(order.request, None),
+            lambda: self._ended(order.request),
         )
         self._live[order.request] = ref
+        self._departures.note(time.monotonic(), 0, len(self._live))
         return LiveGeneration(order.request, outlet, ref)
+
+    def _refusal(self) -> Refusal | None:
+        """Why nothing is opened now; None: it is."""
+        if self._leaving:
+            message = "this node is stopping: ask another one"
+            return Refusal(RefusalCode.OVERLOADED, message, retry_after_s=1.0)
+        if len(self._live) < MOST_REQUESTS:
+            return None
+        wait_s = self._departures.wait_s(time.monotonic(), len(self._live) + 1 - MOST_REQUESTS)
+        message = (
+            f"{MOST_REQUESTS} requests are open on this node; there will be room in about {wait_s:.0f} s"
+        )
+        return Refusal(RefusalCode.OVERLOADED, message, retry_after_s=wait_s)
+
+    def _ended(self, request: RequestId) -> None:
+        left = 0 if self._live.pop(request, None) is None else 1
+        self._departures.note(time.monotonic(), left, len(self._live))
 
     def cancel(self, request: RequestId, reason: str) -> bool:
         """Kill a live request's actor."""

@@ -28,11 +28,12 @@ from actors.retry import RequestTries
 from actors.tally import Tally
 from bus.bus import Bus
 from bus.messages.base import InstanceId, NodeId
-from bus.messages.engine import Accepted, Prefilled, Refused
+from bus.messages.engine import Accepted, Prefilled, Queued, Refused
 from bus.messages.facts import RequestFact
 from bus.messages.generation import Delta, Refusal, RefusalCode
 from bus.messages.placement import Create, NotServed, Serving, Want, Wish
 from bus.messages.request import Admitted, Completed, Failed, Order, Waiting
+from bus.trail import trail_of
 
 logger = logging.getLogger(__name__)
 
@@ -65,8 +66,10 @@ class Request(LoopActor[RequestMessage]):
         self._bus, self._directory = bus, directory
         self._timeout_s, self._ended = timeout_s, ended
         self._tally = Tally(order)
+        self._trail = trail_of(order.prompts[0])
         self._instance: InstanceId | None = None
         self._reason = "looking for an instance"
+        self._place: int | None = None
         self._started_at = time.time()
         self._door: Ref[DoorMessage] | None = None
         self._tries = RequestTries()
@@ -83,7 +86,7 @@ class Request(LoopActor[RequestMessage]):
     async def on_receive(self, message: RequestMessage) -> None:
         """See each message's own docstring."""
         match message:
-            case Delta() | Prefilled() | Accepted() | Refused():
+            case Delta() | Prefilled() | Queued() | Accepted() | Refused():
                 self._follow(message)
             case InstanceChanged(phase=phase, reason=reason, progress=progress):
                 percent = "" if progress is None else f", {progress:.0%}"
@@ -137,7 +140,8 @@ class Request(LoopActor[RequestMessage]):
             self._refused(_lost("this node's placement is not there yet"))
             return None
         try:
-            answer = await placement.request(Want(model=self._order.model), timeout=PLACEMENT_TIMEOUT_S)
+            want = Want(model=self._order.model, trail=self._trail)
+            answer = await placement.request(want, timeout=PLACEMENT_TIMEOUT_S)
         except (AskTimeout, MailboxFull, pykka.ActorDeadError) as error:
             self._refused(_lost(f"this node's placement does not answer: {error}"))
             return None
@@ -171,7 +175,7 @@ class Request(LoopActor[RequestMessage]):
 
     # -- its answers -----------------------------------------------------------------------------
 
-    def _follow(self, message: Delta | Prefilled | Accepted | Refused) -> None:
+    def _follow(self, message: Delta | Prefilled | Queued | Accepted | Refused) -> None:
         if not self._tally.expects(message.sequence):
             return
         match message:
@@ -180,6 +184,9 @@ class Request(LoopActor[RequestMessage]):
             case Prefilled():
                 self._tally.prefill(message)
                 self._wait_for_prefill()
+            case Queued():
+                self._tally.queue(message)
+                self._wait_in_line()
             case Accepted(sequence=sequence, prompt_tokens=count):
                 self._tries.took()
                 if self._tally.accept(sequence, count):
@@ -203,8 +210,10 @@ class Request(LoopActor[RequestMessage]):
             self._outlet.put(Completed(usage=self._tally.usage()))
             self.stop()
         elif paused and self._tally.flowing:
-            self._reason = "generating"
+            self._reason, self._place = "generating", None
             self._publish()
+        elif delta.finish is not None:
+            self._wait_in_line()
 
     def _wait_for_prefill(self) -> None:
         tally = self._tally
@@ -213,14 +222,22 @@ class Request(LoopActor[RequestMessage]):
         else:
             self._wait("computing the prompt", tally.prefilled, tally.to_prefill)
 
-    def _wait(self, reason: str, done: int = 0, total: int = 0) -> None:
+    def _wait_in_line(self) -> None:
+        """While nothing of it goes on: what the first of its answers waits for."""
+        queued = self._tally.queued
+        if queued is not None:
+            reason = "waiting again for memory" if self._tally.resumes else queued.reason
+            self._wait(reason, place=queued.place)
+
+    def _wait(self, reason: str, done: int = 0, total: int = 0, place: int | None = None) -> None:
         if self._tally.flowing:
             return
-        changed = reason != self._reason
-        self._reason = reason
-        if changed or total:
-            self._outlet.put(Waiting(reason=reason, done=done, total=total))
-        if changed:
+        changed, moved = reason != self._reason, place != self._place
+        self._reason, self._place = reason, place
+        if changed or moved or total:
+            waiting = Waiting(reason=reason, done=done, total=total, place=place, eta_s=self._tally.eta_s)
+            self._outlet.put(waiting)
+        if changed:  # a place that has moved is published with the next tick: a line may be long
             self._publish()
 
     def _refused(self, refusal: Refusal) -> None:
@@ -276,6 +293,10 @@ class Request(LoopActor[RequestMessage]):
             prefilled_tokens=tally.prefilled,
             generated_tokens=tally.generated,
             tokens_per_s=tally.tokens_per_s,
+            cached_tokens=tally.cached,
+            place=self._place,
+            eta_s=tally.eta_s,
+            priority=self._order.priority,
         )
         self._bus.publish(self._key, fact)
 

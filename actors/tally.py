@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from bus.messages.base import RequestId, SequenceId
-from bus.messages.engine import Prefilled, Submit
+from bus.messages.engine import Prefilled, Queued, Submit
 from bus.messages.facts import RequestState
 from bus.messages.generation import Delta, Finish, Sampling
 from bus.messages.request import Chunk, Order, Usage
@@ -19,10 +19,25 @@ class Answer:
     index: int
     prompt_tokens: int | None = None
     prefilled: int = 0
+    cached: int = 0
+    """Of the prompt, what the engine had kept from before."""
+    eta_s: float | None = None
+    """Until its prompt is computed."""
+    queued: Queued | None = None
+    """It stands in the engine's line; None: it does not, or not any more."""
+    resumes: bool = False
+    """It was put off after its tokens had begun to flow."""
+    flowed: bool = False
+    """The engine that works on it now has brought tokens of it."""
     generated: int = 0
     finish: Finish | None = None
     ids: list[int] = field(default_factory=list)
     """Its tokens so far: all that another engine needs to go on with it."""
+
+    def begin_again(self) -> None:
+        """Its engine is lost: nothing of what that one had computed is there."""
+        self.prefilled, self.cached, self.eta_s = 0, 0, None
+        self.queued, self.resumes, self.flowed = None, False, False
 
 
 @dataclass(slots=True)
@@ -54,7 +69,7 @@ class Tally:
 
     def submits(self) -> tuple[Submit, ...]:
         """What to ask of an engine, of all that is unfinished: answer i of prompt p has index p*n + i and a
-        seed of its own."""
+        seed of its own. Those of one prompt come one after the other, so that it is computed once."""
         order = self.order
         return tuple(
             Submit(
@@ -65,6 +80,9 @@ class Tally:
                 logprobs=order.logprobs,
                 echo=order.echo,
                 resume=tuple(answer.ids),
+                format=order.format,
+                priority=order.priority,
+                embed=order.embed,
             )
             for sequence, answer in self.answers.items()
             if answer.finish is None
@@ -86,7 +104,7 @@ class Tally:
         self.answers = {}
         for name, answer in answers:
             if answer.finish is None:
-                answer.prefilled = 0
+                answer.begin_again()
                 name = sequence_id(self.order.request, answer.index, self.losses)
             self.answers[name] = answer
         return old
@@ -106,7 +124,17 @@ class Tally:
     def prefill(self, prefilled: Prefilled) -> None:
         """More of a prompt is computed. The answer so far comes after it, and is not counted."""
         answer = self.answers[prefilled.sequence]
-        answer.prefilled = min(prefilled.done, prefilled.total - len(answer.ids))
+        whole = prefilled.total - len(answer.ids)
+        answer.prefilled, answer.cached = min(prefilled.done, whole), min(prefilled.cached, whole)
+        answer.eta_s, answer.queued = prefilled.eta_s, None
+
+    def queue(self, queued: Queued) -> None:
+        """One answer waits for its turn, perhaps in the middle."""
+        answer = self.answers[queued.sequence]
+        answer.queued, answer.eta_s = queued, None
+        answer.resumes = answer.resumes or answer.flowed
+        answer.prefilled = 0
+        self._see_whether_it_flows()
 
     def add(self, delta: Delta, now: float) -> list[Chunk]:
         """More of one answer; returns what may be shown: nothing before all sequences are accepted."""
@@ -114,11 +142,13 @@ class Tally:
         answer.generated += delta.tokens
         answer.ids += delta.ids
         answer.finish = delta.finish
-        answer.prefilled = answer.prompt_tokens or 0
+        answer.prefilled, answer.eta_s = answer.prompt_tokens or 0, None
         if delta.tokens:
+            answer.flowed, answer.resumes, answer.queued = True, False, None
             self.flowing = True
             self.first_token_at = self.first_token_at or now
             self.last_token_at = now
+        self._see_whether_it_flows()
         chunk = Chunk(
             index=answer.index,
             text=delta.text,
@@ -127,12 +157,22 @@ class Tally:
             logprobs=delta.logprobs,
             generated=answer.generated,
             finish=delta.finish,
+            embedding=delta.embedding,
         )
         if not self.admitted:
             self._held.append(chunk)
             return []
         held, self._held = self._held, []
         return [*held, chunk] if _says_something(chunk) else held
+
+    def _see_whether_it_flows(self) -> None:
+        """Nothing flows while all that is unfinished stands in line."""
+        unfinished = self._unfinished()
+        if unfinished and all(answer.queued is not None for answer in unfinished):
+            self.flowing = False
+
+    def _unfinished(self) -> list[Answer]:
+        return [answer for answer in self.answers.values() if answer.finish is None]
 
     @property
     def finished(self) -> bool:
@@ -159,6 +199,32 @@ class Tally:
     def to_prefill(self) -> int:
         """Prompt tokens to compute, over all answers."""
         return sum(answer.prompt_tokens or 0 for answer in self.answers.values())
+
+    @property
+    def cached(self) -> int:
+        """Of those, what had not to be computed, as far as known."""
+        return sum(answer.cached for answer in self.answers.values())
+
+    @property
+    def eta_s(self) -> float | None:
+        """Until the prompts that are being computed are; None: not known, or none is."""
+        known = [answer.eta_s for answer in self._unfinished() if answer.eta_s is not None]
+        return max(known, default=None)
+
+    @property
+    def queued(self) -> Queued | None:
+        """Of the answers that stand in line, the first one's place, while no other one goes on; else None."""
+        waiting = [answer.queued for answer in self._unfinished()]
+        standing = [queued for queued in waiting if queued is not None]
+        if self.flowing or len(standing) < len(waiting):
+            return None
+        return min(standing, key=lambda queued: queued.place, default=None)
+
+    @property
+    def resumes(self) -> bool:
+        """The first one in line was put off after its tokens had begun to flow."""
+        queued = self.queued
+        return queued is not None and self.answers[queued.sequence].resumes
 
     @property
     def generated(self) -> int:
@@ -188,6 +254,16 @@ class Tally:
             prompt_tokens=sum(self.prompt_tokens),
             completion_tokens=sum(finish.completion_tokens for finish in finishes),
             reasoning_tokens=sum(finish.reasoning_tokens for finish in finishes),
+            cached_tokens=self._cached_tokens(),
+        )
+
+    def _cached_tokens(self) -> int:
+        """Of all prompts, each counted once: the answers of one share what was computed for the first."""
+        firsts = list(self.answers.values())[:: self.order.n]
+        return sum(
+            min(answer.finish.cached_tokens, answer.prompt_tokens or 0)
+            for answer in firsts
+            if answer.finish is not None
         )
 
 

@@ -3,7 +3,7 @@
 from typing import TypeAlias
 
 from bus.messages.base import InstanceId, Message, NodeId, SequenceId
-from bus.messages.engine import Accepted, PhaseChange, Prefilled, Refused, Submit
+from bus.messages.engine import Accepted, PhaseChange, Prefilled, Queued, Refused, Submit
 from bus.messages.generation import Delta
 
 PEER_PROTOCOL = 2
@@ -54,6 +54,8 @@ class Relayed(Message, frozen=True):
     accepted: tuple[Accepted, ...] = ()
     prefilled: tuple[Prefilled, ...] = ()
     deltas: tuple[Delta, ...] = ()
+    queued: tuple[Queued, ...] = ()
+    """Only of those that wait still: what comes of a sequence later is told instead."""
     refused: tuple[Refused, ...] = ()
     envoy: str = ""
     """Who says it: a new one knows nothing of what was dispatched to the one before."""

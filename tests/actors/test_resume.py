@@ -16,25 +16,28 @@ from actors.outlet import Outlet
 from actors.request import Request
 from bus.bus import Bus
 from bus.messages.base import InstanceId, ModelId, NodeId, RequestId, SequenceId
-from bus.messages.engine import Accepted, Prefilled, Refused, Submit
+from bus.messages.engine import Accepted, Prefilled, Queued, Refused, Submit
 from bus.messages.facts import RequestFact, RequestState
-from bus.messages.generation import Delta, Finish, FinishReason, Refusal, RefusalCode, TextPrompt
-from bus.messages.placement import NotServed, Serving
+from bus.messages.generation import Delta, Finish, FinishReason, Prompt, Refusal, RefusalCode, TextPrompt
+from bus.messages.placement import NotServed, Serving, Want
 from bus.messages.request import Admitted, Chunk, Completed, Failed, Order, RequestEvent, Waiting
+from bus.trail import TEXT_STRIDE, trail_of
 from tests.actors.probe import soon
 
 INSTANCE = InstanceId("i")
+HELLO = TextPrompt("hello")
 LOST = Refusal(RefusalCode.ENGINE_LOST, "the engine was killed")
 
 
 class StandIn(LoopActor[PlacementMessage]):
     """A placement that gives the answers that it was told to give, and the last one again and again."""
 
-    def __init__(self, *answers: Serving | NotServed) -> None:
+    def __init__(self, heard: asyncio.Queue[PlacementMessage], *answers: Serving | NotServed) -> None:
         super().__init__()
-        self._answers = list(answers)
+        self._heard, self._answers = heard, list(answers)
 
     def on_receive(self, message: PlacementMessage) -> Serving | NotServed:
+        self._heard.put_nowait(message)
         return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
 
 
@@ -60,10 +63,13 @@ class Stage:
         self._actors: list[Ref[DoorMessage] | Ref[PlacementMessage]] = []
         self._ended = asyncio.Event()
 
-    def placement(self, *answers: Serving | NotServed) -> None:
-        ref = StandIn.start(*answers)
+    def placement(self, *answers: Serving | NotServed) -> asyncio.Queue[PlacementMessage]:
+        """Returns what it is asked."""
+        heard: asyncio.Queue[PlacementMessage] = asyncio.Queue()
+        ref = StandIn.start(heard, *answers)
         self.directory.register(names.PLACEMENT, ref)
         self._actors.append(ref)
+        return heard
 
     def door(self, epoch: int) -> Ref[DoorMessage]:
         ref = Doorway.start(self.heard)
@@ -71,8 +77,8 @@ class Stage:
         self._actors.append(ref)
         return ref
 
-    def ask(self, n: int = 1) -> Ref[RequestMessage]:
-        order = Order(RequestId("r"), ModelId("m"), (TextPrompt("hello"),), n=n)
+    def ask(self, n: int = 1, prompt: Prompt = HELLO) -> Ref[RequestMessage]:
+        order = Order(RequestId("r"), ModelId("m"), (prompt,), n=n)
         node = NodeId("n-1")
         self.request = Request.start(
             order, self.outlet, node, self.bus, self.directory, 60.0, self._ended.set
@@ -264,3 +270,58 @@ async def test_a_request_under_which_every_engine_is_lost_is_given_up_after_a_fe
     failed = (await stage.events())[-1]
     assert isinstance(failed, Failed)
     assert failed.refusal == LOST
+
+
+async def test_who_stands_in_line_is_told_its_place_and_who_is_computed_how_long_it_takes(
+    stage: Stage,
+) -> None:
+    stage.placement(served(1))
+    stage.door(1)
+    request = stage.ask()
+    (submit,) = await stage.dispatched()
+    name = submit.sequence
+    say(
+        request,
+        Accepted(name, 50),
+        Queued(name, 2, "waiting for memory"),
+        Queued(name, 1, "waiting for memory"),
+        Prefilled(name, 30, 50, eta_s=1.5, cached=20),
+    )
+    fact = await stage.fact(RequestState.PREFILL, "computing the prompt")
+    assert (fact.place, fact.eta_s, fact.cached_tokens) == (None, 1.5, 20)
+    say(request, token(name, "a", 1, last=1))
+    assert [event for event in await stage.events() if isinstance(event, Waiting)] == [
+        Waiting("waiting for memory", place=2),
+        Waiting("waiting for memory", place=1),
+        Waiting("computing the prompt", 30, 50, eta_s=1.5),
+    ]
+
+
+async def test_who_is_put_off_for_want_of_memory_says_so_and_goes_on(stage: Stage) -> None:
+    stage.placement(served(1))
+    stage.door(1)
+    request = stage.ask()
+    (submit,) = await stage.dispatched()
+    name = submit.sequence
+    say(request, Accepted(name, 5), token(name, "a", 1), Queued(name, 3, "waiting for memory"))
+    fact = await stage.fact(RequestState.WAITING, "waiting again for memory")
+    assert fact.place == 3
+    say(request, Prefilled(name, 4, 6), token(name, "b", 2, last=2))
+    events = await stage.events()
+    assert [event.text for event in events if isinstance(event, Chunk)] == ["a", "b"]
+    assert [(event.reason, event.place) for event in events if isinstance(event, Waiting)] == [
+        ("waiting again for memory", 3),
+        ("computing again what it has of the answer", None),
+    ]
+
+
+async def test_placement_is_told_how_the_prompt_begins(stage: Stage) -> None:
+    prompt = TextPrompt("a" * TEXT_STRIDE)
+    wants = stage.placement(served(1))
+    stage.door(1)
+    request = stage.ask(prompt=prompt)
+    (submit,) = await stage.dispatched()
+    assert (await soon(wants.get())) == Want(ModelId("m"), trail=trail_of(prompt))
+    assert trail_of(prompt)
+    say(request, Accepted(submit.sequence, 5), token(submit.sequence, "a", 1, last=1))
+    assert isinstance((await stage.events())[-1], Completed)

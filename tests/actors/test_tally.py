@@ -1,10 +1,12 @@
 """A request's answers are counted one by one and shown in order, whatever order the engine reports in."""
 
+from msgspec.structs import replace
+
 from actors.tally import Tally, sequence_id
 from bus.messages.base import ModelId, RequestId
-from bus.messages.engine import Prefilled
+from bus.messages.engine import Prefilled, Queued
 from bus.messages.facts import RequestState
-from bus.messages.generation import Delta, Finish, FinishReason, Sampling, TextPrompt
+from bus.messages.generation import Delta, Finish, FinishReason, JsonFormat, Sampling, TextPrompt
 from bus.messages.request import Order
 
 REQUEST = RequestId("cmpl-1")
@@ -20,8 +22,21 @@ def order(n: int = 1, prompts: tuple[str, ...] = ("a",), seed: int | None = None
     )
 
 
-def finish(tokens: int) -> Finish:
-    return Finish(reason=FinishReason.STOP, completion_tokens=tokens)
+def finish(tokens: int, cached: int = 0) -> Finish:
+    return Finish(reason=FinishReason.STOP, completion_tokens=tokens, cached_tokens=cached)
+
+
+def flowing(n: int = 1, prompt_tokens: int = 10) -> Tally:
+    """All answers have their first token."""
+    tally = Tally(order(n=n))
+    for index in range(n):
+        tally.accept(sequence_id(REQUEST, index), prompt_tokens)
+        tally.add(Delta(sequence_id(REQUEST, index), text="x", tokens=1, ids=(1,)), now=1.0)
+    return tally
+
+
+def in_line(index: int, place: int, reason: str = "its turn") -> Queued:
+    return Queued(sequence_id(REQUEST, index), place, reason)
 
 
 def test_answers_are_numbered_by_prompt_then_by_copy() -> None:
@@ -148,3 +163,77 @@ def test_an_answer_that_lost_its_engine_waits_and_prefills_again_before_it_decod
     tally.add(Delta(now, tokens=1, ids=(3,)), now=2.0)
     states.append(tally.state)
     assert states == [RequestState.WAITING, RequestState.PREFILL, RequestState.DECODE]
+
+
+def test_what_is_asked_for_reaches_the_engine() -> None:
+    asked = replace(order(), format=JsonFormat(), priority=3, embed=True)
+    (submit,) = Tally(asked).submits()
+    assert (submit.format, submit.priority, submit.embed) == (JsonFormat(), 3, True)
+
+
+def test_what_was_kept_of_a_prompt_is_billed_once_for_all_its_answers() -> None:
+    tally = Tally(order(n=2, prompts=("a", "b")))
+    for index, cached in enumerate((4, 9, 99, 9)):
+        tally.accept(sequence_id(REQUEST, index), 10)
+        tally.add(Delta(sequence_id(REQUEST, index), tokens=1, finish=finish(1, cached)), now=1.0)
+    assert tally.usage().cached_tokens == 4 + 10, "of each prompt the first answer's, and no more than it has"
+
+
+def test_an_embedding_comes_with_its_finish() -> None:
+    tally = Tally(order())
+    tally.accept(sequence_id(REQUEST, 0), 5)
+    (chunk,) = tally.add(Delta(sequence_id(REQUEST, 0), finish=finish(0), embedding=b"1234"), now=1.0)
+    assert chunk.embedding == b"1234"
+
+
+def test_prefill_says_how_much_was_kept_and_how_long_the_rest_takes() -> None:
+    tally = Tally(order(n=2))
+    first, second = (sequence_id(REQUEST, index) for index in range(2))
+    tally.accept(first, 100)
+    tally.accept(second, 100)
+    tally.prefill(Prefilled(first, done=60, total=100, eta_s=2.0, cached=40))
+    tally.prefill(Prefilled(second, done=80, total=100, eta_s=3.0, cached=80))
+    assert (tally.cached, tally.eta_s) == (120, 3.0)
+    tally.add(Delta(second, text="x", tokens=1, ids=(1,)), now=1.0)
+    assert tally.eta_s == 2.0
+
+
+def test_a_request_stands_in_line_with_the_first_of_its_answers() -> None:
+    tally = Tally(order(n=2))
+    seen = [tally.queued]
+    for queued in (in_line(1, 7), in_line(0, 6), in_line(0, 2)):
+        tally.queue(queued)
+        seen.append(tally.queued)
+    # Of the other one nothing is known at first: it may be about to be computed.
+    assert seen == [None, None, in_line(0, 6), in_line(0, 2)]
+    tally.prefill(Prefilled(sequence_id(REQUEST, 0), done=1, total=10))
+    assert (tally.queued, tally.state) == (None, RequestState.PREFILL)
+
+
+def test_an_answer_that_is_put_off_in_the_middle_waits_and_goes_on() -> None:
+    tally, sequence = flowing(), sequence_id(REQUEST, 0)
+    tally.queue(in_line(0, 3))
+    assert tally.resumes
+    assert (tally.state, tally.flowing) == (RequestState.WAITING, False)
+    tally.prefill(Prefilled(sequence, done=4, total=11))
+    assert (tally.state, tally.queued) == (RequestState.PREFILL, None)
+    (chunk,) = tally.add(Delta(sequence, text="y", tokens=1, ids=(2,)), now=2.0)
+    assert (chunk.generated, tally.flowing, tally.resumes) == (2, True, False)
+
+
+def test_while_one_answer_flows_the_request_does_not_wait() -> None:
+    tally = flowing(n=2)
+    tally.queue(in_line(1, 0))
+    assert (tally.flowing, tally.queued) == (True, None)
+    tally.add(Delta(sequence_id(REQUEST, 0), tokens=1, finish=finish(2)), now=2.0)
+    assert (tally.flowing, tally.queued) == (False, in_line(1, 0))
+
+
+def test_an_engine_that_is_lost_takes_its_line_along() -> None:
+    tally = flowing()
+    tally.queue(in_line(0, 3))
+    tally.lose()
+    assert (tally.queued, tally.resumes, tally.cached) == (None, False, 0)
+    (now,) = tally.unfinished
+    tally.queue(Queued(now, 1, "its turn"))
+    assert not tally.resumes, "no token of it has flowed from this engine"
