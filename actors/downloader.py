@@ -148,6 +148,7 @@ class Downloader(ThreadActor[DownloaderMessage]):
             examined=True,
             pipeline_problem=verdict.pipeline_problem,
             tensor_problem=verdict.tensor_problem,
+            kv_quant_problem=verdict.kv_quant_problem,
         )
 
     def _key(self, model: ModelId) -> str:

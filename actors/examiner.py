@@ -1,4 +1,4 @@
-"""Finds out whether MLX can divide a model, in a process of its own, once for each version of each model."""
+"""Finds out what MLX can do with a model, in a process of its own, once for each version of each model."""
 
 import logging
 import os
@@ -30,10 +30,14 @@ _NICENESS: Final = 10
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """Why a model can't be divided into stages, and why its layers can't; empty: they can."""
+    """Why something can't be done with a model; empty: it can."""
 
     pipeline_problem: str
+    """Dividing it into stages."""
     tensor_problem: str
+    """Dividing its layers."""
+    kv_quant_problem: str
+    """Keeping its KV cache with fewer bits."""
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -145,10 +149,12 @@ class Examiner:
             self._known[folder] = _Entry(model.mark, self._mlx_lm, result)
             self._keep()
             return
-        logger.warning("model %s can't be divided: examining it %s", model.id, result)
-        text = f"it is not known whether it can be divided: examining it {result}"
+        logger.warning(
+            "model %s can't be divided, nor its KV cache quantised: examining it %s", model.id, result
+        )
+        text = f"it is not known what can be done with it: examining it {result}"
         # Not kept in the file: a machine that was busy or short of memory may do better at its next start.
-        self._failed[folder] = _Entry(model.mark, self._mlx_lm, Verdict(text, text))
+        self._failed[folder] = _Entry(model.mark, self._mlx_lm, Verdict(text, text, text))
 
     def _keep(self) -> None:
         if self._cache is None:

@@ -1,6 +1,6 @@
-"""Whether a model can be divided between ranks: `python -m engine.examine FOLDER` says so as JSON.
+"""How a model can be placed: `python -m engine.examine FOLDER` says as JSON what is not possible with it.
 
-One forward over three tokens is traced and nothing of it computed, so that no weights are read.
+Forwards over a few tokens are traced and nothing of them computed, so that no weights are read.
 """
 
 import os
@@ -19,6 +19,7 @@ from mlx.nn.layers.base import Module
 from engine.border import Network
 from engine.caches import Cache
 from engine.layers import dress, forward_of
+from engine.quantised import why_not
 
 TOKENS: Final = 3
 
@@ -30,6 +31,8 @@ class Findings(msgspec.Struct, frozen=True):
     """Why its layers can't stand in several stages."""
     tensor_problem: str
     """Why its layers can't be divided themselves."""
+    kv_quant_problem: str
+    """Why its KV cache can't be quantised."""
 
 
 class _Entangled(Exception):
@@ -40,7 +43,9 @@ def examine(folder: Path) -> Findings:
     """Raises what mlx-lm raises for folders that it can't read."""
     network = Network(folder)
     tensor = "" if network.can_shard else f"mlx-lm can't divide the layers of {network.architecture}"
-    return Findings(pipeline_problem(network), tensor)
+    # First: what finds out about stages leaves a network that can't be traced any more.
+    quantisation = why_not(network)
+    return Findings(pipeline_problem(network), tensor, quantisation)
 
 
 def pipeline_problem(network: Network) -> str:

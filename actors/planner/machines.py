@@ -1,14 +1,14 @@
 """Who could take part in running a model, and who could not, and why."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
 from actors.planner.memory import free_bytes
-from actors.planner.words import NOT_EXAMINED, SHORT_OF_MEMORY, gib
+from actors.planner.words import CACHE_NOT_EXAMINED, NOT_EXAMINED, SHORT_OF_MEMORY, gib
 from bus.messages.base import NodeId
 from bus.messages.facts import ModelFact, NodeFact, Pressure, Shape
 from bus.messages.placement import Interconnect
@@ -35,6 +35,8 @@ class Machine:
     pipeline_problem: str
     """Why it can't hold a stage among others; empty: it can."""
     tensor_problem: str
+    leads: bool = True
+    """It can be rank 0: it has the draft model, where there is to be one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,12 @@ class Field:
     """Why each of the other nodes can't take part."""
     names: Mapping[NodeId, str]
     """Of every node."""
+    cache_problem: str = ""
+    """Why the model's KV cache can't have fewer bits; empty: it can."""
+    draft: Shape | None = None
+    """Of the draft model; None: there is to be none, or it can't be used."""
+    draft_problem: str = ""
+    """Why it can't."""
 
 
 def survey(
@@ -57,8 +65,12 @@ def survey(
     nodes: Sequence[NodeFact],
     promised: Mapping[NodeId, int],
     held: Mapping[NodeId, int],
+    drafts: Sequence[ModelFact] | None = None,
 ) -> Field:
-    """Sort the nodes into those that could take part and those that could not."""
+    """Sort the nodes into those that could take part and those that could not.
+
+    `drafts`: the copies of the draft model; None: there is to be none.
+    """
     copies = {fact.node: fact for fact in sorted(facts, key=lambda fact: fact.node)}
     names = names_of(nodes)
     wanted = _commonest([fact for fact in copies.values() if fact.shape and not fact.problem])
@@ -70,10 +82,21 @@ def survey(
             problems[node.id] = problem
             continue
         free = free_bytes(node, promised.get(node.id, 0), held.get(node.id, 0))
-        machines.append(_machine(node, names[node.id], free, copies))
+        leads = drafts is None or any(fact.node == node.id for fact in drafts if _is_whole(fact))
+        machines.append(_machine(node, names[node.id], free, copies, leads=leads))
     if wanted is None:
         return Field(None, None, (), problems, names)
-    return Field(wanted.shape, wanted.context, tuple(machines), problems, names)
+    draft = _commonest([fact for fact in drafts or () if _is_whole(fact)])
+    return Field(
+        wanted.shape,
+        wanted.context,
+        tuple(machines),
+        problems,
+        names,
+        cache_problem=_cache_problem(copies.values()),
+        draft=draft.shape if draft is not None else None,
+        draft_problem=_draft_problem(drafts, machines),
+    )
 
 
 def names_of(nodes: Sequence[NodeFact]) -> dict[NodeId, str]:
@@ -92,7 +115,27 @@ def _version(fact: ModelFact) -> Shape | None:
     """A shape without what a node has found out about it."""
     if fact.shape is None:
         return None
-    return msgspec.structs.replace(fact.shape, examined=False, pipeline_problem="", tensor_problem="")
+    return msgspec.structs.replace(
+        fact.shape, examined=False, pipeline_problem="", tensor_problem="", kv_quant_problem=""
+    )
+
+
+def _is_whole(fact: ModelFact) -> bool:
+    return fact.shape is not None and not fact.problem
+
+
+def _cache_problem(copies: Iterable[ModelFact]) -> str:
+    verdicts = [fact.shape for fact in copies if fact.shape and fact.shape.examined]
+    return verdicts[0].kv_quant_problem if verdicts else CACHE_NOT_EXAMINED
+
+
+def _draft_problem(drafts: Sequence[ModelFact] | None, machines: Sequence[Machine]) -> str:
+    if drafts is None or any(machine.leads for machine in machines):
+        return ""
+    broken = sorted({fact.problem for fact in drafts if fact.problem})
+    if broken:
+        return f"can't be used: it {broken[0]}"
+    return "is on no node that could be rank 0: copy it there" if drafts else "is not here: copy its folder"
 
 
 def _problem(node: NodeFact, copy: ModelFact | None, wanted: ModelFact | None) -> str:
@@ -109,7 +152,9 @@ def _problem(node: NodeFact, copy: ModelFact | None, wanted: ModelFact | None) -
     return ""
 
 
-def _machine(node: NodeFact, name: str, free: int, copies: Mapping[NodeId, ModelFact]) -> Machine:
+def _machine(
+    node: NodeFact, name: str, free: int, copies: Mapping[NodeId, ModelFact], *, leads: bool
+) -> Machine:
     own = copies[node.id].shape
     verdicts = [fact.shape for fact in copies.values() if fact.shape and fact.shape.examined]
     verdict = own if own and own.examined else next(iter(verdicts), None)
@@ -122,6 +167,7 @@ def _machine(node: NodeFact, name: str, free: int, copies: Mapping[NodeId, Model
         rdma_problem=node.backends_note or "it says nothing of RDMA",
         pipeline_problem=verdict.pipeline_problem if verdict else NOT_EXAMINED,
         tensor_problem=verdict.tensor_problem if verdict else NOT_EXAMINED,
+        leads=leads,
     )
 
 

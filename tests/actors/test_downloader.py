@@ -27,7 +27,7 @@ TINY = ModelId("tiny")
 
 ANSWERS = """
 import json
-print(json.dumps({"pipeline_problem": "", "tensor_problem": "it is odd"}))
+print(json.dumps({"pipeline_problem": "", "tensor_problem": "it is odd", "kv_quant_problem": ""}))
 """
 HANGS = "import time; time.sleep(1000)"
 FAILS = "raise SystemExit('out of luck')"
@@ -111,6 +111,7 @@ def test_an_examination_that_fails_is_the_reason_why_a_model_is_not_divided(
     assert verdict is not None
     assert reason in verdict.pipeline_problem
     assert reason in verdict.tensor_problem
+    assert reason in verdict.kv_quant_problem
     assert Examiner(tmp_path / EXAMINED, script(text)).verdict(model) is None
 
 

@@ -153,7 +153,7 @@ def test_a_model_whose_layers_exchange_more_is_told_from_others(kind: str, probl
 def test_the_examination_can_be_run_as_a_program(folder: Path) -> None:
     command = [sys.executable, "-m", "engine.examine", str(folder)]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-    assert done.stdout == '{"pipeline_problem":"","tensor_problem":""}\n'
+    assert done.stdout == '{"pipeline_problem":"","tensor_problem":"","kv_quant_problem":""}\n'
     wrong = subprocess.run([*command[:-1], str(folder / "nothing")], cwd=ROOT, capture_output=True, text=True)
     assert wrong.returncode == 1
     assert "config.json" in wrong.stderr
