@@ -100,7 +100,10 @@ class Draft:
         return obstacle
 
     def _plan(self, wish: Wish, nodes: tuple[NodeFact, ...], ledger: dict[NodeId, int]) -> Previews:
-        return self.state.plan(wish, self.state.copies_of(wish.model), nodes, ledger)
+        models = self.state.copies_of(wish.model)
+        if wish.draft is not None:
+            models += self.state.copies_of(wish.draft)
+        return self.state.plan(wish, models, nodes, ledger)
 
     def _ledger_without(self, fact: DeclaredFact, beside: bool) -> dict[NodeId, int]:
         ledger = promised(self.declared, self.sight)

@@ -12,13 +12,21 @@ def wishes_for(instance: Instance, nodes: Sequence[NodeFact]) -> tuple[Wish, ...
     """The wishes to try in turn, on these nodes.
 
     What never had a place is placed as it was asked for or not at all. What ran goes on even if that takes
-    other nodes than a person named, another division of layers, or in the end another sharding.
+    other nodes than a person named, another division of layers, another sharding, or in the end doing without
+    the draft model.
     """
     never_placed = instance.epoch == 1 and not instance.stages
     wish = instance.wish
     if wish is None:
         # A context that was asked for is kept in an instance only until it has a place.
-        wish = Wish(model=instance.model, context=(instance.context or None) if never_placed else None)
+        wish = Wish(
+            model=instance.model,
+            context=(instance.context or None) if never_placed else None,
+            kv_bits=instance.kv_bits,
+            kv_bytes=instance.kv_bytes,
+            draft=instance.draft,
+            speculate=instance.speculate,
+        )
     if never_placed:
         return (wish,)
     rungs: list[Wish] = []
@@ -33,4 +41,7 @@ def _ladder(wish: Wish, there: bool) -> Iterator[Wish]:
         yield wish
     yield (unpinned := msgspec.structs.replace(wish, nodes=()))
     yield (undivided := msgspec.structs.replace(unpinned, layers=(), stages=None))
-    yield Wish(model=undivided.model, context=undivided.context)
+    yield (
+        unbound := msgspec.structs.replace(undivided, sharding=None, interconnect=None, nodes=(), tensor=None)
+    )
+    yield msgspec.structs.replace(unbound, draft=None)

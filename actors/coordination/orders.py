@@ -36,6 +36,10 @@ def _declare(draft: Draft, order: Create) -> Instance:
         context=wish.context or 0,
         # What is wanted once is wanted by no person in particular: another one like it would be one too many.
         wish=None if order.once else wish,
+        kv_bits=wish.kv_bits,
+        kv_bytes=wish.kv_bytes,
+        draft=wish.draft,
+        speculate=wish.speculate,
     )
     choice = draft.choose(wish)
     if isinstance(choice, str):

@@ -14,7 +14,8 @@ was declared on them: after a restart of all they come back one by one."""
 
 
 class Plan(Protocol):
-    """Weighs how a wish can be placed on `nodes`, all of which may be used; `models` are their copies of it.
+    """Weighs how a wish can be placed on `nodes`, all of which may be used; `models` are their copies of its
+    model and of its draft model.
 
     `promised`: bytes that each node's free memory does not show yet, since placed instances will still take
     them; below zero, what will come free there.

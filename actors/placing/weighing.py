@@ -18,8 +18,11 @@ def weigh(
     *,
     held: Mapping[NodeId, int],
 ) -> Previews:
-    """All ways to place a wish on these nodes; `held`: bytes that models hold on each node now."""
-    return plan(wish, [fact for fact in models if fact.id == wish.model], nodes, promised, held=held)
+    """All ways to place a wish on these nodes. `models`: the copies of its model and of its draft model, and
+    perhaps of others; `held`: bytes that models hold on each node now."""
+    copies = [fact for fact in models if fact.id == wish.model]
+    drafts = [fact for fact in models if fact.id == wish.draft]
+    return plan(wish, copies, nodes, promised, held=held, draft_facts=drafts)
 
 
 def unplaced(declared: DeclaredFact) -> InstanceFact:
@@ -33,6 +36,8 @@ def unplaced(declared: DeclaredFact) -> InstanceFact:
         phase=Phase.FAILED if declared.given_up else Phase.WAITING,
         reason=declared.reason,
         since=declared.at,
+        kv_bits=instance.kv_bits,
+        draft=instance.draft,
     )
 
 

@@ -2,10 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from actors.planner.machines import Field
+from actors.planner.memory import KV_BITS
 from bus.messages.facts import Shape
 from bus.messages.placement import Interconnect, Ruled, Sharding, Wish
+
+PADDING: Final = 1024
+"""Tables of the same tokens differ by fewer rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +81,13 @@ def contradictions(wish: Wish, shape: Shape, field: Field) -> tuple[Ruled, ...]:
     if wish.tensor is not None and wish.tensor > 1 and (problem := heads_problem(shape, wish.tensor)):
         found.append(Ruled("tensor", problem))
     found += _nodes(wish, field)
+    found += _cache_bits(wish, field)
+    found += _draft(wish, shape, field)
     return tuple(found)
 
 
 def _too_small(wish: Wish) -> Iterator[Ruled]:
-    for name in ("stages", "tensor", "context"):
+    for name in ("stages", "tensor", "context", "kv_bytes"):
         value: int | None = getattr(wish, name)
         if value is not None and value < 1:
             yield Ruled(name, f"{value} is too small: at least 1")
@@ -138,6 +145,39 @@ def _nodes(wish: Wish, field: Field) -> Iterator[Ruled]:
             yield Ruled("nodes", f"{field.names[node]} can't take part: {field.problems[node]}")
         elif wish.interconnect is Interconnect.JACCL and not machines[node].rdma:
             yield Ruled("interconnect", no_rdma(field.names[node], machines[node].rdma_problem))
+
+
+def _cache_bits(wish: Wish, field: Field) -> Iterator[Ruled]:
+    if wish.kv_bits is None:
+        return
+    if wish.kv_bits not in KV_BITS:
+        yield Ruled("kv_bits", f"{wish.kv_bits} bits are not possible: {' or '.join(map(str, KV_BITS))} are")
+    elif field.cache_problem:
+        yield Ruled("kv_bits", field.cache_problem)
+
+
+def _draft(wish: Wish, shape: Shape, field: Field) -> Iterator[Ruled]:
+    if wish.draft is None:
+        return
+    leading = {machine.id for machine in field.machines if machine.leads}
+    if wish.draft == wish.model:
+        yield Ruled("draft", "a model can't guess for itself: take a smaller one")
+    elif field.draft_problem:
+        yield Ruled("draft", f"{wish.draft} {field.draft_problem}")
+    elif field.draft is not None and (problem := _vocabulary_problem(shape, field.draft)):
+        yield Ruled("draft", f"{wish.draft} {problem}")
+    elif wish.nodes and wish.nodes[0] in field.names and wish.nodes[0] not in leading:
+        name = field.names[wish.nodes[0]]
+        yield Ruled("draft", f"{name}, which is to be rank 0, has no copy of {wish.draft}: copy it there")
+
+
+def _vocabulary_problem(shape: Shape, draft: Shape) -> str:
+    """Tables of tokens are filled up to round numbers, so that nearly equal ones may well be of the same
+    tokens: the engine compares those."""
+    own, its = shape.vocabulary, draft.vocabulary
+    if own is None or its is None or abs(own - its) < PADDING:
+        return ""
+    return f"has a vocabulary of {its} tokens, and the model one of {own}: they have to be the same"
 
 
 def no_rdma(name: str, problem: str) -> str:

@@ -21,6 +21,26 @@ SMALLEST_CONTEXT: Final = 512
 DEFAULT_CONTEXT: Final = 4096
 """For a model whose configuration does not say what it was made for."""
 
+KV_BITS: Final = (8, 4)
+"""What a number of a KV cache can be cut down to."""
+
+_GROUP: Final = 64
+"""So many numbers of a KV cache that is cut down share a scale and a bias."""
+
+
+def kv_bytes_at(size: int, element_bytes: int, bits: int | None) -> int:
+    """What `size` bytes of KV cache, of numbers of `element_bytes` each, take with so many bits each.
+
+    A group's scale and bias are each as large as a number was before.
+    Source: `mx.quantize`, as mlx-lm's `QuantizedKVCache` uses it.
+
+    >>> kv_bytes_at(128, 2, 8), kv_bytes_at(128, 2, 4), kv_bytes_at(128, 2, None)
+    (68, 36, 128)
+    """
+    if bits is None:
+        return size
+    return -(-size * (_GROUP * bits // 8 + 2 * element_bytes) // (_GROUP * element_bytes))
+
 
 def free_bytes(node: NodeFact, promised: int = 0, held: int = 0) -> int:
     """What may be placed on a node now, in bytes.
@@ -48,6 +68,11 @@ class Needs:
     shape: Shape
     context: int
     tensor: int
+    kv_bits: int | None = None
+    """Of each number in the KV cache; None: as it is computed."""
+    draft: Shape | None = None
+    """A model beside it on rank 0's node. It is counted on every node of the first stage: they take as much
+    as the one that needs most."""
 
     @property
     def layers(self) -> int:
@@ -69,22 +94,50 @@ class Needs:
     @cached_property
     def cache_per_token(self) -> list[int]:
         """KV cache of the first n layers, by n."""
-        share = self.tensor if self.shape.kv_divides else 1
-        return list(accumulate((-(-size // share) for size in self.shape.kv_bytes_per_token), initial=0))
+        shape, share = self.shape, self.tensor if self.shape.kv_divides else 1
+        sizes = (
+            kv_bytes_at(-(-size // share), shape.element_bytes, self.kv_bits)
+            for size in shape.kv_bytes_per_token
+        )
+        return list(accumulate(sizes, initial=0))
 
     def stage(self, first: int, end: int) -> int:
         """Bytes on each node of a stage."""
-        return self._fixed(first, end) + self.context * self._per_token(first, end)
+        return self.fixed(first, end) + self.cache(first, end)
+
+    def fixed(self, first: int, end: int) -> int:
+        """Of those, what is not KV cache."""
+        ends = self.ends if first == 0 or end == self.layers else 0
+        draft = self._beside.fixed(0, self._beside.layers) if self._beside and first == 0 else 0
+        return self.weights[end] - self.weights[first] + ends + draft
+
+    def cache(self, first: int, end: int) -> int:
+        """Of those, KV cache for one whole context."""
+        return self.context * self._per_token(first, end)
 
     def longest_context(self, first: int, end: int, free: int) -> int | None:
         """How many tokens of context a stage has room for; None: as many as one likes."""
         per_token = self._per_token(first, end)
-        return max(0, free - self._fixed(first, end)) // per_token if per_token else None
+        return max(0, free - self.fixed(first, end)) // per_token if per_token else None
 
-    def capacity(self, free: int, at_end: bool) -> int:
-        """How many layers, wherever in the model they are, fit into `free` bytes."""
+    def cached_context(self, first: int, end: int, kv_bytes: int) -> int | None:
+        """How many tokens so much KV cache on each node of a stage holds; None: as many as one likes."""
+        per_token = self._per_token(first, end)
+        return kv_bytes // per_token if per_token else None
+
+    def capacity(self, free: int, *, at_end: bool, leads: bool = False) -> int:
+        """How many layers, wherever in the model they are, fit into `free` bytes.
+
+        `at_end`: of a first or last stage; `leads`: of the first."""
         left = free - self.ends if at_end else free
+        if leads and self._beside is not None:
+            left -= self._beside.stage(0, self._beside.layers)
         return bisect_right(self._windows, left) - 1 if left >= 0 else 0
+
+    @cached_property
+    def _beside(self) -> "Needs | None":
+        """What the draft model needs, whole, and with its KV cache as it is computed."""
+        return Needs(self.draft, self.context, 1) if self.draft is not None else None
 
     @cached_property
     def _windows(self) -> list[int]:
@@ -93,12 +146,9 @@ class Needs:
         upto = [weights + self.context * cache for weights, cache in pairs]
         return [max(map(int.__sub__, upto[count:], upto[: len(upto) - count])) for count in range(len(upto))]
 
-    def _fixed(self, first: int, end: int) -> int:
-        ends = self.ends if first == 0 or end == self.layers else 0
-        return self.weights[end] - self.weights[first] + ends
-
     def _per_token(self, first: int, end: int) -> int:
-        return self.cache_per_token[end] - self.cache_per_token[first]
+        draft = self._beside.cache_per_token[-1] if self._beside and first == 0 else 0
+        return self.cache_per_token[end] - self.cache_per_token[first] + draft
 
 
 def contexts(own: int | None, asked: int | None) -> list[int]:

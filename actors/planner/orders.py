@@ -16,9 +16,19 @@ _SEEDS = 2
 
 
 def grouped(order: Sequence[Machine], grid: Grid) -> Groups:
-    """The first nodes of an order, as stages."""
-    ranks = grid.tensor
-    return tuple(tuple(order[stage * ranks : (stage + 1) * ranks]) for stage in range(grid.stages))
+    """The first nodes of an order, as stages; one of them can lead, if any node of the order can."""
+    taken, ranks = list(order[: grid.size]), grid.tensor
+    if not any(machine.leads for machine in taken):
+        taken[-1:] = [next((machine for machine in order if machine.leads), taken[-1])]
+    return tuple(tuple(taken[stage * ranks : (stage + 1) * ranks]) for stage in range(grid.stages))
+
+
+def led(groups: Groups) -> Groups:
+    """The same nodes, with one that can lead as rank 0: it changes places with the one that was."""
+    order = [machine for group in groups for machine in group]
+    place = next((place for place, machine in enumerate(order) if machine.leads), 0)
+    order[0], order[place] = order[place], order[0]
+    return grouped(order, Grid(len(groups), len(groups[0])))
 
 
 def roomiest(pool: Sequence[Machine], grid: Grid, needs: Needs, layers: Sequence[int]) -> Groups:
@@ -29,11 +39,11 @@ def roomiest(pool: Sequence[Machine], grid: Grid, needs: Needs, layers: Sequence
     """
     groups = grouped(sorted(pool, key=lambda machine: (-machine.free, -machine.rate, machine.id)), grid)
     if not layers:
-        return (groups[0], *groups[2:], groups[1]) if len(groups) > 1 else groups
+        return led((groups[0], *groups[2:], groups[1]) if len(groups) > 1 else groups)
     sizes = [needs.stage(first, end) for first, end in runs(layers)]
     by_need = sorted(range(len(sizes)), key=lambda stage: (-sizes[stage], stage))
     placed = dict(zip(by_need, groups, strict=True))
-    return tuple(placed[stage] for stage in range(len(sizes)))
+    return led(tuple(placed[stage] for stage in range(len(sizes))))
 
 
 class Orders:
@@ -45,13 +55,14 @@ class Orders:
 
     def quickest(self, pool: Sequence[Machine], grid: Grid, needs: Needs, linked: bool) -> list[Groups]:
         """Fast nodes, and, where paths differ (`linked`), chains of nodes that are near each other."""
-        whole = needs.layers if grid.stages == 1 else 1
-        able = [machine for machine in pool if needs.capacity(machine.free, at_end=grid.stages == 1) >= whole]
+        only = grid.stages == 1
+        whole = needs.layers if only else 1
+        able = [machine for machine in pool if needs.capacity(machine.free, at_end=only, leads=only) >= whole]
         if len(able) < grid.size:
             return []
         able.sort(key=_quality)
         orders = [able, *(self._chains(tuple(able)) if linked and self._links.known else [])]
-        return [grouped(order, grid) for order in orders]
+        return [led(grouped(order, grid)) for order in orders]
 
     def _chains(self, able: tuple[Machine, ...]) -> list[list[Machine]]:
         if able not in self._grown:

@@ -15,7 +15,7 @@ from actors.planner.grids import (
     tensor_counts,
 )
 from actors.planner.machines import Field, Machine, survey
-from actors.planner.memory import DEFAULT_CONTEXT, Needs, runs
+from actors.planner.memory import DEFAULT_CONTEXT, runs
 from actors.planner.search import Draft, Search
 from actors.planner.speed import Link, Links
 from actors.planner.words import NO_COPY
@@ -46,16 +46,18 @@ def plan(
     promised: Mapping[NodeId, int] = _NOTHING,
     links: Mapping[tuple[NodeId, NodeId], Link] = _UNMEASURED,
     held: Mapping[NodeId, int] = _NOTHING,
+    draft_facts: Sequence[ModelFact] = (),
 ) -> Previews:
     """All sensible ways to place `wish`, best first, with what is ruled out and why.
 
     `model_facts`: one for each node that has the model. `promised`: bytes that are declared on a node but
     not in use yet; `held`: bytes that placed models have in use there, which count against the limit of its
-    accelerator. `links` holds measured paths; others are taken for a local network.
+    accelerator. `links` holds measured paths; others are taken for a local network. `draft_facts`:
+    as `model_facts`, of the wish's draft model.
     What a wish fixes is kept (a context, up to what the model was made for); where that is impossible there
     are no choices, and the reason is in `ruled_out` with the wish's field as `what`.
     """
-    field = survey(model_facts, nodes, promised, held)
+    field = survey(model_facts, nodes, promised, held, draft_facts if wish.draft is not None else None)
     ruled = [Ruled(f"node {field.names[node]}", problem) for node, problem in field.problems.items()]
     if field.shape is None:
         broken = sorted({fact.problem for fact in model_facts if fact.problem})
@@ -74,7 +76,7 @@ class _Planner:
 
     def __init__(self, wish: Wish, field: Field, shape: Shape, links: Links) -> None:
         self._wish, self._field, self._shape = wish, field, shape
-        self._search = Search(wish, shape, field.context, links)
+        self._search = Search(wish, shape, field.context, links, field.draft)
         self._single: Draft | None = None
         self._ruled: list[Ruled] = []
         self._aside: list[Ruled] = []
@@ -94,6 +96,8 @@ class _Planner:
                 self._single = max(drafts, key=lambda draft: draft.score, default=None)
                 self._rule_out_too_few(len(machines))
             drafts += self._divided(machines, way)
+        if not drafts and self._search.starved:
+            self._ruled.insert(0, explain.starved(self._wish, self._search))
         return drafts
 
     def rank(self, draft: Draft) -> tuple[bool, float, int, list[NodeId], Interconnect]:
@@ -105,7 +109,7 @@ class _Planner:
 
     def choice(self, draft: Draft) -> Choice:
         """A draft as others see it."""
-        needs = Needs(self._shape, draft.context, draft.grid.tensor)
+        needs = self._search.needs(draft.context, draft.grid.tensor)
         stages = tuple(
             Stage(first, end, tuple(machine.id for machine in group), needs.stage(first, end))
             for group, (first, end) in zip(draft.groups, runs(draft.layers), strict=True)
@@ -153,8 +157,10 @@ class _Planner:
         largest_first = sorted(machines, key=lambda machine: -machine.free)
         reasons = []
         for machine in largest_first if allows(self._wish, alone) else ():
-            draft = self._search.best(alone, [machine], way)
-            if draft is not None:
+            draft = self._search.best(alone, [machine], way) if machine.leads else None
+            if not machine.leads:
+                reasons.append(Ruled(f"{machine.name} alone", f"has no copy of {self._wish.draft}"))
+            elif draft is not None:
                 yield draft
             else:
                 reasons.append(Ruled(f"{machine.name} alone", self._too_large(machine)))
@@ -176,6 +182,9 @@ class _Planner:
         self, counts: list[int], tensor: int, pool: Sequence[Machine], way: Interconnect
     ) -> Iterator[Draft]:
         """The smallest counts of stages that fit."""
+        if pool and not any(machine.leads for machine in pool):
+            self._aside.append(Ruled("draft", f"{self._wish.draft} is on none of the nodes that could share"))
+            return
         most = min(len(pool), RDMA_NODES if way is Interconnect.JACCL else len(pool)) // tensor
         shown = 0
         for stages in counts:

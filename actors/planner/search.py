@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from actors.planner.division import divide, evened
 from actors.planner.grids import Grid
 from actors.planner.machines import Machine
-from actors.planner.memory import Needs, contexts, runs
+from actors.planner.memory import SMALLEST_CONTEXT, Needs, contexts, runs
 from actors.planner.orders import Groups, Orders, grouped, roomiest
 from actors.planner.speed import Links, Pace
 from bus.messages.facts import Shape
@@ -34,18 +34,28 @@ class Draft:
 class Search:
     """Tries what is worth trying for one wish. The same for the same, in whatever order it is asked."""
 
-    def __init__(self, wish: Wish, shape: Shape, own_context: int | None, links: Links) -> None:
-        self._wish, self._shape = wish, shape
+    def __init__(
+        self,
+        wish: Wish,
+        shape: Shape,
+        own_context: int | None,
+        links: Links,
+        draft: Shape | None = None,
+    ) -> None:
+        """`draft`: of the model that guesses ahead, where there is to be one."""
+        self._wish, self._shape, self._draft = wish, shape, draft
         self.contexts = contexts(own_context, wish.context)
         self._pace = Pace(shape, links)
         self._orders = Orders(links)
         self._needs: dict[tuple[int, int], Needs] = {}
+        self.starved = False
+        """Something would have fitted, but not its context into the KV cache that the wish allows."""
 
     def needs(self, context: int, tensor: int) -> Needs:
         """What the model needs, reckoned once."""
         key = context, tensor
         if key not in self._needs:
-            self._needs[key] = Needs(self._shape, context, tensor)
+            self._needs[key] = Needs(self._shape, context, tensor, self._wish.kv_bits, self._draft)
         return self._needs[key]
 
     def best(self, grid: Grid, pool: Sequence[Machine], interconnect: Interconnect) -> Draft | None:
@@ -69,9 +79,14 @@ class Search:
             tried = [*self._orders.quickest(pool, grid, needs, linked), *tried]
         for groups in dict.fromkeys(tried):
             layers = self._layers(groups, needs)
-            if layers is not None:
-                score = self._pace.tokens_per_s(groups, layers, interconnect)
-                yield Draft(groups, layers, interconnect, self._context(groups, layers, needs), score)
+            if layers is None:
+                continue
+            held = self._context(groups, layers, needs)
+            if held < self._least_context:
+                self.starved = True
+                continue
+            score = self._pace.tokens_per_s(groups, layers, interconnect)
+            yield Draft(groups, layers, interconnect, held, score)
 
     def _roomiest(self, pool: Sequence[Machine], grid: Grid, needs: Needs) -> Groups:
         """Or what the wish says: then the pool is in its order."""
@@ -87,7 +102,10 @@ class Search:
             return self._wish.layers if all(needs.stage(*run) <= room for room, run in stages) else None
         last = len(groups) - 1
         speeds = evened([min(machine.rate for machine in group) for group in groups])
-        capacities = [needs.capacity(room, at_end=stage in (0, last)) for stage, room in enumerate(free)]
+        capacities = [
+            needs.capacity(room, at_end=stage in (0, last), leads=stage == 0)
+            for stage, room in enumerate(free)
+        ]
         return divide(needs.layers, speeds, capacities)
 
     def _context(self, groups: Groups, layers: tuple[int, ...], needs: Needs) -> int:
@@ -97,4 +115,12 @@ class Search:
             longest = needs.longest_context(first, end, min(machine.free for machine in group))
             if longest is not None:
                 room.append(longest)
+            if self._wish.kv_bytes is not None:
+                held = needs.cached_context(first, end, self._wish.kv_bytes)
+                room += [held] if held is not None else []
         return min(room)
+
+    @property
+    def _least_context(self) -> int:
+        """A context that was asked for is not shortened to what the KV cache may take."""
+        return self.contexts[0] if self._wish.context is not None else min(SMALLEST_CONTEXT, self.contexts[0])

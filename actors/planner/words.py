@@ -10,6 +10,11 @@ NOT_EXAMINED: Final = (
     "it is not known yet whether the model can be divided so: that is being found out, in some seconds"
 )
 
+CACHE_NOT_EXAMINED: Final = (
+    "it is not known yet whether the model's KV cache can have fewer bits: that is being found out, in some"
+    " seconds"
+)
+
 NO_COPY: Final = "no node has a copy of it"
 
 SHORT_OF_MEMORY: Final = "critically short of memory"

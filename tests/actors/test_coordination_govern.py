@@ -5,13 +5,14 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from actors.coordination.loosening import wishes_for
 from actors.coordination.losses import FREED_S, LINGER_S, STEADY_S, WAIT_LOOK_S
 from actors.coordination.sight import Sight, promised
 from actors.coordination.situation import REJOIN_S
 from actors.retry import ENGINE_RESTARTS
-from bus.messages.base import InstanceId, NodeId
+from bus.messages.base import InstanceId, ModelId, NodeId
 from bus.messages.engine import Phase
-from bus.messages.placement import Stage, Withdraw
+from bus.messages.placement import Create, Stage, Wish, Withdraw
 from tests.actors.coordination_desk import (
     LONG,
     START,
@@ -275,3 +276,18 @@ def test_what_is_declared_but_not_loaded_is_promised_and_nothing_else(desk: Desk
     half = msgspec.structs.replace(rank_fact(desk.instance(), 0, Phase.LOADING), active_bytes=50)
     ready = rank_fact(desk.instance(), 1, Phase.READY)
     assert promised(desk.state.declared, Sight((half, ready), ())) == {"a": 40, "b": 0}
+
+
+def test_what_is_wished_of_the_engine_is_kept_from_epoch_to_epoch(desk: Desk) -> None:
+    wish = Wish(ModelId("large"), kv_bits=8, kv_bytes=10**9, draft=ModelId("small"), speculate=False)
+    desk.decide(Create(wish=wish))
+    desk.runs(desk.instance())
+    desk.nodes(b=100, c=100)
+    desk.decide()
+    moved = desk.instance()
+    assert (moved.epoch, moved.nodes) == (2, ("b", "c"))
+    assert (moved.kv_bits, moved.kv_bytes) == (8, 10**9)
+    assert (moved.draft, moved.speculate) == (ModelId("small"), False)
+    assert wishes_for(moved, ())[-1] == msgspec.structs.replace(wish, draft=None), "it can do without that"
+    nobodys = msgspec.structs.replace(moved, wish=None)
+    assert wishes_for(nobodys, ())[0] == wish
