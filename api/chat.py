@@ -5,14 +5,15 @@ from dataclasses import dataclass, field
 import msgspec
 from aiohttp import web
 
+from api.calls import call_parts, whole_calls
 from api.errors import Fault
 from api.generate import Generations
 from api.logprobs import chat_logprobs
 from api.orders import chat_order
+from api.reasoning import shows_reasoning
 from api.requests import new_id, read_body
 from api.schema import ChatBody, decode
 from api.shapes import (
-    CallBody,
     ChatChoice,
     ChatChunk,
     ChatCompletion,
@@ -20,13 +21,40 @@ from api.shapes import (
     ChatMessageBody,
     ChunkChoice,
     DeltaBody,
-    FunctionBody,
     UsageBody,
     usage_body,
 )
 from api.telling import DONE, Heading, RunningUsage, UsageWish, sse, sse_failure
-from bus.messages.generation import Finish, FinishReason, TokenLogprob, ToolCall
-from bus.messages.request import Admitted, Chunk, Completed, Usage
+from bus.messages.generation import CallFormat, Finish, FinishReason, TokenLogprob, ToolCallDelta
+from bus.messages.request import Admitted, Chunk, Completed, Order, Usage
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a chat's answers are told, as far as its body says."""
+
+    logprobs: bool = False
+    reasoning: bool = True
+    """Whether the client gets to see it."""
+    named: bool = False
+    """One certain function had to be called: OpenAI ends that with `stop` rather than `tool_calls`."""
+
+    @classmethod
+    def of(cls, body: ChatBody, order: Order) -> "Manner":
+        """What the body, and the order made of it, say."""
+        named = isinstance(order.format, CallFormat) and order.format.function != ""
+        return cls(order.logprobs is not None, shows_reasoning(body), named)
+
+    def shown(self, event: Chunk) -> Chunk:
+        """The chunk without what its client does not want to see."""
+        if self.reasoning or not event.reasoning:
+            return event
+        return msgspec.structs.replace(event, reasoning="", logprobs=event.logprobs if event.text else ())
+
+    def finish_reason(self, reason: FinishReason) -> str:
+        """Why an answer ended, as OpenAI would say it."""
+        ended_well = reason is not FinishReason.LENGTH
+        return FinishReason.STOP.value if self.named and ended_well else reason.value
 
 
 class ChatRoute:
@@ -41,27 +69,21 @@ class ChatRoute:
         body = decode(await read_body(request, self._generations.settings), ChatBody)
         order = chat_order(body, name)
         heading = Heading.of(order, self._generations.fingerprint)
-        single = body.parallel_tool_calls is False
-        logprobs = order.logprobs is not None
+        manner = Manner.of(body, order)
         if body.stream:
-            telling = ChatTelling(heading, order.n, UsageWish.of(body.stream_options), logprobs, single)
+            telling = ChatTelling(heading, order.n, UsageWish.of(body.stream_options), manner)
             return await self._generations.stream(request, order, telling, "messages")
-        answer = ChatAnswer(heading, order.n, logprobs, single)
-        return await self._generations.whole(order, answer, "messages")
+        return await self._generations.whole(request, order, ChatAnswer(heading, order.n, manner), "messages")
 
 
 class ChatTelling:
     """A chat as server-sent events: the role once per answer, deltas, a finish each, usage, `[DONE]`."""
 
-    def __init__(
-        self, heading: Heading, n: int, wish: UsageWish, logprobs: bool = False, single_call: bool = False
-    ) -> None:
+    def __init__(self, heading: Heading, n: int, wish: UsageWish, manner: Manner) -> None:
         self._heading = heading
         self._n = n
         self._wish = wish
-        self._logprobs = logprobs
-        self._single_call = single_call
-        self._calls = [0] * n
+        self._manner = manner
         self._usage = RunningUsage()
 
     def admitted(self, event: Admitted) -> bytes:
@@ -73,14 +95,17 @@ class ChatTelling:
     def chunk(self, event: Chunk) -> bytes:
         """Reasoning, text, tool calls and the finish, as far as the chunk has them."""
         self._usage.note(event)
-        logprobs = chat_logprobs(event.logprobs) if self._logprobs and event.logprobs else None
+        event = self._manner.shown(event)
+        logprobs = chat_logprobs(event.logprobs) if self._manner.logprobs and event.logprobs else None
         frames = []
         if event.text or event.reasoning or logprobs is not None:
             frames.append(self._frame(ChunkChoice(event.index, _delta(event), logprobs)))
-        for call in event.tool_calls:
-            frames.extend(self._call(event.index, call))
+        frames.extend(
+            self._frame(ChunkChoice(event.index, DeltaBody(tool_calls=(part,))))
+            for part in call_parts(event.tool_calls)
+        )
         if event.finish is not None:
-            reason = event.finish.reason.value
+            reason = self._manner.finish_reason(event.finish.reason)
             frames.append(self._frame(ChunkChoice(event.index, DeltaBody(), None, reason)))
         return b"".join(frames)
 
@@ -93,18 +118,6 @@ class ChatTelling:
     def failed(self, fault: Fault) -> bytes:
         """The error; no `[DONE]` follows it."""
         return sse_failure(fault)
-
-    def _call(self, index: int, call: ToolCall) -> list[bytes]:
-        """A call's opening with id and name, then its arguments."""
-        number = self._calls[index]
-        if self._single_call and number:
-            return []
-        self._calls[index] += 1
-        opening = CallBody(FunctionBody("", call.name), number, call.id, "function")
-        arguments = CallBody(FunctionBody(call.arguments), number)
-        return [
-            self._frame(ChunkChoice(index, DeltaBody(tool_calls=(part,)))) for part in (opening, arguments)
-        ]
 
     def _frame(self, choice: ChunkChoice | None, usage: UsageBody | None = None) -> bytes:
         heading = self._heading
@@ -135,7 +148,7 @@ class _Draft:
 
     text: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
-    calls: list[ToolCall] = field(default_factory=list)
+    calls: list[ToolCallDelta] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     finish: Finish | None = None
 
@@ -143,14 +156,14 @@ class _Draft:
 class ChatAnswer:
     """A chat as one `chat.completion`."""
 
-    def __init__(self, heading: Heading, n: int, logprobs: bool = False, single_call: bool = False) -> None:
+    def __init__(self, heading: Heading, n: int, manner: Manner) -> None:
         self._heading = heading
-        self._logprobs = logprobs
-        self._single_call = single_call
+        self._manner = manner
         self._drafts = [_Draft() for _ in range(n)]
 
     def chunk(self, event: Chunk) -> None:
         """Take more of one answer in."""
+        event = self._manner.shown(event)
         draft = self._drafts[event.index]
         draft.text.append(event.text)
         draft.reasoning.append(event.reasoning)
@@ -175,21 +188,18 @@ class ChatAnswer:
 
     def _choice(self, index: int, draft: _Draft) -> ChatChoice:
         reason = draft.finish.reason if draft.finish else FinishReason.STOP
-        logprobs: ChatLogprobs | None = chat_logprobs(draft.logprobs) if self._logprobs else None
-        return ChatChoice(index, self._message(draft), logprobs, reason.value)
-
-    def _message(self, draft: _Draft) -> ChatMessageBody:
-        """`content` is null when there are calls and nothing else."""
-        text, reasoning = "".join(draft.text), "".join(draft.reasoning) or msgspec.UNSET
-        calls = draft.calls[:1] if self._single_call else draft.calls
-        return ChatMessageBody(
-            role="assistant",
-            content=text if text or not calls else None,
-            reasoning_content=reasoning,
-            reasoning=reasoning,
-            tool_calls=tuple(_whole_call(call) for call in calls) or msgspec.UNSET,
-        )
+        logprobs: ChatLogprobs | None = chat_logprobs(draft.logprobs) if self._manner.logprobs else None
+        return ChatChoice(index, _message(draft), logprobs, self._manner.finish_reason(reason))
 
 
-def _whole_call(call: ToolCall) -> CallBody:
-    return CallBody(FunctionBody(call.arguments, call.name), id=call.id, type="function")
+def _message(draft: _Draft) -> ChatMessageBody:
+    """`content` is null when there are calls and nothing else."""
+    text, reasoning = "".join(draft.text), "".join(draft.reasoning) or msgspec.UNSET
+    calls = whole_calls(draft.calls)
+    return ChatMessageBody(
+        role="assistant",
+        content=text if text or not calls else None,
+        reasoning_content=reasoning,
+        reasoning=reasoning,
+        tool_calls=calls or msgspec.UNSET,
+    )

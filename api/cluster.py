@@ -125,8 +125,13 @@ def _of(kind: type[Fact], facts: dict[str, Fact]) -> list[object]:
 
 
 def _shown(key: str, fact: Fact) -> object:
-    """The fact; a declaration, which several nodes may repeat, with who says so."""
+    """The fact; a declaration, which several nodes may repeat, with who says so.
+
+    Not how kept conversations begin: that is for nodes that choose an instance.
+    """
     match fact, plain(fact):
+        case InstanceFact(), dict(fields):
+            return {name: value for name, value in fields.items() if name != "trails"}
         case DeclaredFact(), dict(fields):
             return {"said_by": key.split("/")[1], **fields}
         case _, value:

@@ -33,7 +33,7 @@ class CompletionRoute:
             telling = CompletionTelling(heading, UsageWish.of(body.stream_options), order.logprobs)
             return await self._generations.stream(request, order, telling, "prompt")
         answer = CompletionAnswer(heading, len(order.prompts) * order.n, order.logprobs)
-        return await self._generations.whole(order, answer, "prompt")
+        return await self._generations.whole(request, order, answer, "prompt")
 
 
 class CompletionTelling:

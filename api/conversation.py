@@ -1,13 +1,11 @@
-"""From the messages and tools of a chat body to a ChatPrompt."""
+"""From the messages of a chat body to a ChatPrompt."""
 
 import msgspec
 
 from api.errors import invalid, not_served
-from api.schema import ChatBody, ContentPart, HistoryCall, MessageBody, ToolBody, decode
+from api.reasoning import ReasoningWish
+from api.schema import MAX_DEPTH, ChatBody, ContentPart, HistoryCall, MessageBody, shallow
 from bus.messages.generation import ChatMessage, ChatPrompt, ToolCall
-
-MAX_DEPTH = 64
-"""Deepest nesting of what is handed to a chat template: nobody's code downstream recurses further."""
 
 _ROLES = {
     "system": "system",
@@ -17,8 +15,6 @@ _ROLES = {
     "tool": "tool",
     "function": "tool",
 }
-
-_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 _RESERVED = frozenset(
     {
@@ -43,12 +39,14 @@ _RESERVED = frozenset(
 """Arguments of the template engine itself, that no client may set."""
 
 
-def chat_prompt(body: ChatBody) -> ChatPrompt:
+def chat_prompt(body: ChatBody, tools: tuple[str, ...], wish: ReasoningWish) -> ChatPrompt:
     """The conversation with its contents flattened to text. Raises ApiError 400."""
     return ChatPrompt(
         messages=tuple(_message(m, f"messages[{i}]") for i, m in enumerate(body.messages)),
-        tools=_tools(body),
-        template_options=_template_options(body),
+        tools=tools,
+        template_options=_template_options(body.chat_template_kwargs or {}),
+        thinking=wish.thinking,
+        effort=wish.effort,
     )
 
 
@@ -102,55 +100,13 @@ def _call(call: HistoryCall, at: str, number: int) -> ToolCall:
     return ToolCall(call.id or f"call_{number}", call.function.name, call.function.arguments or "{}")
 
 
-# -- tools and template options ------------------------------------------------------------------
+# -- template options ----------------------------------------------------------------------------
 
 
-def _tools(body: ChatBody) -> tuple[str, ...]:
-    """Each tool as the client wrote it, checked; none when the model is told not to use them."""
-    checked = tuple(_tool(raw, f"tools[{i}]") for i, raw in enumerate(body.tools or ()))
-    return () if body.tool_choice == "none" else checked
-
-
-def _tool(raw: msgspec.Raw, at: str) -> str:
-    tool = decode(raw, ToolBody, at)
-    if tool.type != "function":
-        raise not_served(f"{at}.type", "Tools other than functions are")
-    if tool.function is None:
-        raise invalid("A tool needs its function.", f"{at}.function", "missing_required_parameter")
-    if not _shallow(tool.function.parameters, MAX_DEPTH):
-        raise invalid(f"Nested deeper than {MAX_DEPTH} levels.", f"{at}.function.parameters")
-    return str(raw, "utf-8")
-
-
-def _template_options(body: ChatBody) -> str:
-    options: dict[str, object] = {}
-    if body.reasoning_effort is not None:
-        if body.reasoning_effort not in _EFFORTS:
-            raise invalid(f"Use one of {', '.join(_EFFORTS)}.", "reasoning_effort")
-        if body.reasoning_effort == "none":
-            options["enable_thinking"] = False
-        else:
-            options["reasoning_effort"] = body.reasoning_effort
-    if body.enable_thinking is not None:
-        options["enable_thinking"] = body.enable_thinking
-    options |= _own_options(body.chat_template_kwargs or {})
-    return msgspec.json.encode(options).decode()
-
-
-def _own_options(options: dict[str, object]) -> dict[str, object]:
+def _template_options(options: dict[str, object]) -> str:
     for name in options:
         if name in _RESERVED:
             raise invalid(f"'{name}' is not an option of the chat template.", "chat_template_kwargs")
-    if not _shallow(options, MAX_DEPTH):
+    if not shallow(options):
         raise invalid(f"Nested deeper than {MAX_DEPTH} levels.", "chat_template_kwargs")
-    return options
-
-
-def _shallow(value: object, levels: int) -> bool:
-    match value:
-        case dict():
-            return levels > 0 and all(_shallow(inner, levels - 1) for inner in value.values())
-        case list():
-            return levels > 0 and all(_shallow(inner, levels - 1) for inner in value)
-        case _:
-            return True
+    return msgspec.json.encode(options).decode()

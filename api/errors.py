@@ -10,6 +10,9 @@ from aiohttp import web
 
 from bus.messages.generation import Refusal, RefusalCode
 
+_PROMPTS = ("prompt", "messages")
+"""What a refusal calls the prompt, whichever field of which route it came in."""
+
 
 class ErrorKind(StrEnum):
     """The envelope's `type`."""
@@ -78,7 +81,8 @@ def stopping() -> Fault:
 
 def fault_of(refusal: Refusal, prompt_param: str) -> Fault:
     """The status, type and retry advice of a refusal; `prompt_param` is the field that the prompt came in."""
-    message, param, wait = refusal.message, refusal.param, refusal.retry_after_s
+    message, wait = refusal.message, refusal.retry_after_s
+    param = prompt_param if refusal.param in _PROMPTS else refusal.param
     code = refusal.code.value
     match refusal.code:
         case RefusalCode.INVALID:

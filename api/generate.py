@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import web
 
 from actors.gateway import Gateway, Generation
+from api.admission import Admission, key_of
 from api.errors import ApiError, Fault, fault_of, internal, stopping
 from api.metrics import Meter, Metrics
 from api.narration import Narration
@@ -28,11 +29,14 @@ BACKLOG = 64
 class Generations:
     """All requests that this server has under way."""
 
-    def __init__(self, gateway: Gateway, settings: ApiSettings, metrics: Metrics) -> None:
+    def __init__(
+        self, gateway: Gateway, settings: ApiSettings, metrics: Metrics, admission: Admission
+    ) -> None:
         self.settings = settings
         self.fingerprint = f"exo_actors-{settings.version}"
         self._gateway = gateway
         self._metrics = metrics
+        self._admission = admission
         self._live: set[Generation] = set()
         self._stopping = False
 
@@ -42,10 +46,12 @@ class Generations:
         for generation in tuple(self._live):
             generation.cancel("the node is shutting down")
 
-    async def whole(self, order: Order, answer: Answer, prompt_param: str) -> web.Response:
+    async def whole(
+        self, request: web.Request, order: Order, answer: Answer, prompt_param: str
+    ) -> web.Response:
         """Follow a request to its end, and answer in one piece. Raises ApiError."""
         end: Completed | Failed | None = None
-        async with self._open(order) as (generation, meter):
+        async with self._open(request, order) as (generation, meter):
             async for event in generation:
                 meter.observe(event)
                 match event:
@@ -70,7 +76,10 @@ class Generations:
         stream = EventStream(request, self.settings.stall_s)
         narration = Narration(stream, telling, lambda r: self._fault(r, prompt_param), self.settings)
         try:
-            async with self._open(order) as (generation, meter), _filled(generation, meter) as outbox:
+            async with (
+                self._open(request, order) as (generation, meter),
+                _filled(generation, meter) as outbox,
+            ):
                 await narration.run(outbox)
         except ClientGone as gone:
             logger.debug("%s: %s", order.request, gone)
@@ -81,17 +90,19 @@ class Generations:
         return stream.response
 
     @asynccontextmanager
-    async def _open(self, order: Order) -> AsyncIterator[tuple[Generation, Meter]]:
+    async def _open(self, request: web.Request, order: Order) -> AsyncIterator[tuple[Generation, Meter]]:
         """A request under way; leaving the block before its end kills its actor."""
         if self._stopping:
             raise ApiError(stopping())
-        async with self._gateway.open(order) as generation:
-            self._live.add(generation)
-            try:
-                with self._metrics.meter() as meter:
-                    yield generation, meter
-            finally:
-                self._live.discard(generation)
+        with self._admission.enter(key_of(request)) as priority:
+            ranked = msgspec.structs.replace(order, priority=order.priority + priority)
+            async with self._gateway.open(ranked) as generation:
+                self._live.add(generation)
+                try:
+                    with self._metrics.meter() as meter:
+                        yield generation, meter
+                finally:
+                    self._live.discard(generation)
 
     def _fault(self, refusal: Refusal, prompt_param: str) -> Fault:
         if self._stopping and refusal.code is RefusalCode.CANCELLED:

@@ -10,9 +10,9 @@ from api.errors import ApiError, Fault, fault_of
 from api.json import json_response, plain
 from api.placed import ChoiceBody, InstanceBody, Placed
 from api.requests import read_body
-from api.schema import PlacementBody, decode
+from api.schema import decode
 from api.settings import ApiSettings
-from api.wishes import body_of, wish_of
+from api.wishes import PlacementBody, body_of, wish_of
 from bus.messages.base import InstanceId
 from bus.messages.facts import NodeFact
 from bus.messages.generation import Refusal

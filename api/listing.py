@@ -19,6 +19,10 @@ class ModelMeta(msgspec.Struct, frozen=True):
     n_ctx_train: int | None
     size: int
     """Bytes."""
+    tools: bool
+    """Its chat template takes tools."""
+    embeds: bool
+    """It was made for embeddings: for POST /v1/embeddings."""
 
 
 class ModelBody(msgspec.Struct, frozen=True):
@@ -74,7 +78,9 @@ def model_body(fact: ModelFact) -> ModelBody:
         context_length=fact.context,
         max_model_len=fact.context,
         max_input_tokens=fact.context,
-        meta=ModelMeta(fact.architecture, fact.quantization, fact.context, fact.size_bytes),
+        meta=ModelMeta(
+            fact.architecture, fact.quantization, fact.context, fact.size_bytes, fact.tools, fact.embeds
+        ),
     )
 
 

@@ -23,7 +23,7 @@ def completion_logprobs(tokens: Iterable[TokenLogprob], offset: int, rivals: boo
         offset += len(token.text)
     return CompletionLogprobs(
         tokens=[token.text for token in chosen],
-        token_logprobs=[_finite(token.logprob) for token in chosen],
+        token_logprobs=[_known(token.logprob) for token in chosen],
         top_logprobs=[_by_text(token) for token in chosen] if rivals else None,
         text_offset=offsets,
     )
@@ -33,19 +33,25 @@ def _chosen(token: TokenLogprob) -> ChosenToken:
     top = sorted(token.top, key=lambda rival: -rival.logprob)
     return ChosenToken(
         token.text,
-        _finite(token.logprob),
+        _finite(LEAST if token.logprob is None else token.logprob),
         list(token.bytes),
         [TopToken(rival.text, _finite(rival.logprob), list(rival.bytes)) for rival in top],
     )
 
 
-def _by_text(token: TokenLogprob) -> dict[str, float]:
+def _by_text(token: TokenLogprob) -> dict[str, float] | None:
     """Rivals by text, the chosen one among them; of two with the same text the likelier stays."""
+    if token.logprob is None:
+        return None
     found: dict[str, float] = {}
     for rival in sorted(token.top, key=lambda rival: -rival.logprob):
         found.setdefault(rival.text, _finite(rival.logprob))
     found.setdefault(token.text, _finite(token.logprob))
     return found
+
+
+def _known(logprob: float | None) -> float | None:
+    return None if logprob is None else _finite(logprob)
 
 
 def _finite(logprob: float) -> float:

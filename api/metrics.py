@@ -171,6 +171,11 @@ def _instance_metrics(instances: Sequence[InstanceFact]) -> Iterator[Metric]:
         for fact in instances:
             family.add_metric([fact.id, fact.model], read(fact))
         yield family
+    for name, text, count in _INSTANCE_COUNTS:
+        counter = CounterMetricFamily(f"exo_instance_{name}", text, labels=["instance", "model"])
+        for fact in instances:
+            counter.add_metric([fact.id, fact.model], count(fact))
+        yield counter
     phases = GaugeMetricFamily(
         "exo_instance_phase", "1 for the phase that it is in.", labels=["instance", "model", "phase"]
     )
@@ -207,12 +212,22 @@ _INSTANCE_GAUGES: tuple[tuple[str, str, Callable[[InstanceFact], float]], ...] =
     ("prefilling", "Sequences in prefill.", lambda fact: fact.prefilling),
     ("waiting", "Sequences that wait their turn.", lambda fact: fact.waiting),
     ("kv_bytes", "Memory of the KV cache.", lambda fact: fact.kv_bytes),
+    ("kv_limit_bytes", "What the KV cache may take; 0: not bounded.", lambda fact: fact.kv_limit_bytes),
+    ("prefix_bytes", "Of the KV cache: kept for later prompts.", lambda fact: fact.prefix_bytes),
     ("active_bytes", "Memory of all arrays.", lambda fact: fact.active_bytes),
     ("cached_bytes", "Freed memory that is kept for reuse.", lambda fact: fact.cached_bytes),
     ("tokens_per_second", "Decoded in the last second.", lambda fact: fact.tokens_per_s),
     ("epoch", "Counts its placements.", lambda fact: fact.epoch),
     ("ranks", "Nodes that it is divided over.", lambda fact: len(fact.nodes)),
     ("restarts", "Times that its engine was started again.", lambda fact: fact.restarts),
+)
+
+_INSTANCE_COUNTS: tuple[tuple[str, str, Callable[[InstanceFact], int]], ...] = (
+    ("prompt_tokens", "Of prompts, since its engine's start.", lambda fact: fact.prompt_tokens),
+    ("cached_tokens", "Of those, not computed again.", lambda fact: fact.cached_tokens),
+    ("drafted_tokens", "Guessed ahead.", lambda fact: fact.drafted_tokens),
+    ("accepted_tokens", "Guessed ahead and right.", lambda fact: fact.accepted_tokens),
+    ("preempted", "Sequences put off for want of memory.", lambda fact: fact.preempted),
 )
 
 _NODE_GAUGES: tuple[tuple[str, str, Callable[[NodeFact], float]], ...] = (

@@ -29,19 +29,19 @@ class Narration:
         self._failed: ApiError | None = None
 
     async def run(self, outbox: Outbox[RequestEvent]) -> None:
-        """Write all that waits at once; when nothing comes, a comment. Raises ApiError, ClientGone.
+        """Write all that waits at once; where nothing is to tell, a comment. Raises ApiError, ClientGone.
 
         Until the request is admitted, or the time to hold the headers is over, nothing is sent: an error
         that comes first gets a status of its own.
         """
         loop = asyncio.get_running_loop()
-        opens_at = loop.time() + self._settings.hold_s
+        speaks_at = loop.time() + self._settings.hold_s
         while not self._completed:
-            patience_s = self._settings.keep_alive_s if self._stream.opened else opens_at - loop.time()
-            data = b"".join([self._words(event) for event in await outbox.take(patience_s)])
-            due = self._failed is None and (self._stream.opened or loop.time() >= opens_at)
-            if data or due:
+            events = await outbox.take(speaks_at - loop.time())
+            data = b"".join([self._words(event) for event in events])
+            if data or (self._failed is None and loop.time() >= speaks_at):
                 await self._stream.write(data or self._pulse)
+                speaks_at = loop.time() + self._settings.keep_alive_s
             if self._failed is not None:
                 raise self._failed
         await self._stream.close()

@@ -2,38 +2,51 @@
 
 from api.conversation import chat_prompt
 from api.errors import invalid, not_served
-from api.schema import INT32_MAX, ChatBody, CompletionBody, GenerationBody
+from api.formats import format_of
+from api.prompts import infill_prompts, prompts_of
+from api.reasoning import reasoning_wish
+from api.schema import INT32_MAX, ChatBody, CompletionBody, EmbeddingBody, GenerationBody
+from api.tools import offer_of
 from bus.messages.base import ModelId, RequestId
-from bus.messages.generation import Prompt, Sampling, Stopping, TextPrompt, TokenPrompt
+from bus.messages.generation import Prompt, Sampling, Stopping, TextPrompt
 from bus.messages.request import Order
 
 MAX_STOPS = 16
 MAX_ANSWERS = 256
 """Prompts times `n`."""
+MAX_INPUTS = 2048
+"""Of one request for embeddings, as at OpenAI."""
 
 
 def chat_order(body: ChatBody, request: RequestId) -> Order:
-    """What a chat body asks for. Raises ApiError 400."""
+    """What a chat body asks for. Raises ApiError 400.
+
+    Where a tool has to be called, there is no text that a format could be about: the call is what counts.
+    """
     _refuse_unserved_chat(body)
     if body.top_logprobs and not body.logprobs:
         raise invalid("`top_logprobs` needs `logprobs: true`.", "top_logprobs")
     limit = ("max_completion_tokens", body.max_completion_tokens)
+    limit = limit if limit[1] is not None else ("max_tokens", body.max_tokens)
+    offer, wish, format = offer_of(body), reasoning_wish(body), format_of(body)
     return Order(
         request=request,
         model=ModelId(body.model),
-        prompts=(chat_prompt(body),),
+        prompts=(chat_prompt(body, offer.tools, wish),),
         n=body.n or 1,
         sampling=_sampling(body),
-        stopping=_stopping(body, limit if limit[1] is not None else ("max_tokens", body.max_tokens)),
+        stopping=_stopping(body, limit, reasoning_tokens=wish.tokens, calls=offer.calls),
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         timeout_s=body.timeout,
+        format=offer.format or format,
+        priority=_priority(body.priority),
     )
 
 
 def completion_order(body: CompletionBody, request: RequestId) -> Order:
     """What a completion body asks for. Raises ApiError 400."""
     _refuse_unserved_completion(body)
-    prompts = _prompts(body.prompt)
+    prompts = _completion_prompts(body)
     if len(prompts) * (body.n or 1) > MAX_ANSWERS:
         raise invalid(f"At most {MAX_ANSWERS} answers (prompts times `n`) in one request.", "prompt")
     return Order(
@@ -42,26 +55,49 @@ def completion_order(body: CompletionBody, request: RequestId) -> Order:
         prompts=prompts,
         n=body.n or 1,
         sampling=_sampling(body),
-        stopping=_stopping(body, ("max_tokens", body.max_tokens)),
+        stopping=_stopping(body, ("max_tokens", body.max_tokens), least=0 if body.echo else 1),
         logprobs=body.logprobs,
         echo=bool(body.echo),
         timeout_s=body.timeout,
+        format=format_of(body),
+        priority=_priority(body.priority),
     )
+
+
+def embedding_order(body: EmbeddingBody, request: RequestId) -> Order:
+    """What a body asks to have embedded. Raises ApiError 400."""
+    prompts = prompts_of(body.input, "input")
+    if len(prompts) > MAX_INPUTS:
+        raise invalid(f"At most {MAX_INPUTS} inputs in one request.", "input")
+    if TextPrompt("") in prompts:
+        raise invalid("An empty text has no embedding.", "input")
+    return Order(
+        request=request,
+        model=ModelId(body.model),
+        prompts=prompts,
+        priority=_priority(body.priority),
+        embed=True,
+    )
+
+
+def _priority(asked: int | None) -> int:
+    """vLLM's order, in which the lower is the earlier, as ours, in which the higher is."""
+    return -(asked or 0)
+
+
+def _completion_prompts(body: CompletionBody) -> tuple[Prompt, ...]:
+    prompts = prompts_of(body.prompt, "prompt")
+    if not body.suffix:
+        return prompts
+    if body.echo:
+        raise invalid("What is filled in before a suffix can't be echoed.", "echo")
+    return infill_prompts(prompts, body.suffix)
 
 
 # -- what is refused -----------------------------------------------------------------------------
 
 
 def _refuse_unserved_chat(body: ChatBody) -> None:
-    match body.tool_choice:
-        case None | "auto" | "none":
-            pass
-        case "required" | dict():
-            raise not_served("tool_choice", "Forcing a tool call is")
-        case _:
-            raise invalid("Use 'auto' or 'none'.", "tool_choice")
-    if body.response_format is not None and body.response_format.type != "text":
-        raise not_served("response_format", "Answers held to a format are")
     if any(modality != "text" for modality in body.modalities or ()):
         raise not_served("modalities", "Modalities other than text are")
     if body.audio is not None:
@@ -77,49 +113,13 @@ def _refuse_unserved_chat(body: ChatBody) -> None:
 
 
 def _refuse_unserved_completion(body: CompletionBody) -> None:
-    if body.suffix:
-        raise not_served("suffix", "Filling in before a suffix is")
-    if body.echo and body.logprobs is not None:
-        raise not_served("logprobs", "Logprobs of an echoed prompt are")
-    if body.best_of is not None and body.best_of != (body.n or 1):
+    if body.best_of is None:
+        return
+    answers = body.n or 1
+    if body.best_of < answers:
+        raise invalid(f"`best_of` is less than `n`, which is {answers}.", "best_of")
+    if body.best_of > answers:
         raise not_served("best_of", "Choosing the best of several answers is")
-
-
-# -- prompts -------------------------------------------------------------------------------------
-
-
-def _prompts(prompt: str | list[str | int | list[int]]) -> tuple[Prompt, ...]:
-    """One text, several texts, one list of token ids, or several."""
-    if isinstance(prompt, str):
-        return (TextPrompt(prompt),)
-    if not prompt:
-        raise invalid("An empty list is not a prompt.", "prompt")
-    if isinstance(prompt[0], int):
-        return (_token_prompt([item for item in prompt if isinstance(item, int)], len(prompt)),)
-    prompts: list[Prompt] = []
-    for item in prompt:
-        match item:
-            case str() if isinstance(prompt[0], str):
-                prompts.append(TextPrompt(item))
-            case list() if isinstance(prompt[0], list):
-                prompts.append(_token_prompt(item, len(item)))
-            case _:
-                raise _mixed()
-    return tuple(prompts)
-
-
-def _token_prompt(tokens: list[int], length: int) -> TokenPrompt:
-    if len(tokens) != length:
-        raise _mixed()
-    if not tokens:
-        raise invalid("An empty list is not a prompt.", "prompt")
-    if not all(0 <= token <= INT32_MAX for token in tokens):
-        raise invalid("A token id is not in the vocabulary.", "prompt")
-    return TokenPrompt(tuple(tokens))
-
-
-def _mixed() -> Exception:
-    return invalid("A prompt is a text, token ids, or a list of one of the two.", "prompt")
 
 
 # -- sampling and stopping -----------------------------------------------------------------------
@@ -160,16 +160,25 @@ def _seed(seed: int | None) -> int | None:
     return seed % 2**64
 
 
-def _stopping(body: GenerationBody, limit: tuple[str, int | None]) -> Stopping:
+def _stopping(
+    body: GenerationBody,
+    limit: tuple[str, int | None],
+    least: int = 1,
+    reasoning_tokens: int | None = None,
+    calls: int | None = None,
+) -> Stopping:
+    """`limit`: the field that the most tokens came in, and how many; 0 is enough to score a prompt."""
     param, max_tokens = limit
-    if max_tokens == 0:
-        raise invalid("At least 1, or -1 for no limit.", param)
+    if max_tokens is not None and -1 < max_tokens < least:
+        raise invalid(f"At least {least}, or -1 for no limit.", param)
     if body.min_tokens and not body.ignore_eos:
         raise not_served("min_tokens", "A least number of tokens is (`ignore_eos` is)")
     return Stopping(
         max_tokens=None if max_tokens == -1 else max_tokens,
         stop=_stops(body.stop),
         ignore_eos=bool(body.ignore_eos),
+        reasoning_tokens=reasoning_tokens,
+        calls=calls,
     )
 
 

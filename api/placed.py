@@ -70,7 +70,22 @@ class InstanceBody(Struct, frozen=True, kw_only=True):
     running: int
     prefilling: int
     waiting: int
+    kv_bits: int | None
+    """The KV cache is kept with so many bits; None: as it is computed."""
     kv_bytes: int
+    kv_limit_bytes: int
+    """What the KV cache may take at most on its first rank; 0: not bounded."""
+    prefix_bytes: int
+    """Of kv_bytes: kept for prompts that begin the same."""
+    prompt_tokens: int
+    """Of all prompts since its engine's start, and so are the next four."""
+    cached_tokens: int
+    """Of those, what had not to be computed."""
+    draft: ModelId | None
+    speculate: bool
+    drafted_tokens: int
+    accepted_tokens: int
+    preempted: int
     active_bytes: int
     tokens_per_s: float
     ranks: tuple[RankBody, ...]
@@ -168,7 +183,17 @@ class Placed:
             running=said.running,
             prefilling=said.prefilling,
             waiting=said.waiting,
+            kv_bits=instance.kv_bits if fact is None else fact.kv_bits,
             kv_bytes=said.kv_bytes,
+            kv_limit_bytes=said.kv_limit_bytes,
+            prefix_bytes=said.prefix_bytes,
+            prompt_tokens=said.prompt_tokens,
+            cached_tokens=said.cached_tokens,
+            draft=instance.draft if fact is None else fact.draft,
+            speculate=instance.speculate,
+            drafted_tokens=said.drafted_tokens,
+            accepted_tokens=said.accepted_tokens,
+            preempted=said.preempted,
             active_bytes=said.active_bytes,
             tokens_per_s=said.tokens_per_s,
             ranks=tuple(self._rank(instance, rank, said) for rank in range(len(instance.nodes))),
@@ -225,6 +250,8 @@ def _as_declared(fact: InstanceFact) -> Instance:
         context=fact.context or 0,
         sharding=fact.sharding,
         interconnect=fact.interconnect,
+        kv_bits=fact.kv_bits,
+        draft=fact.draft,
     )
 
 

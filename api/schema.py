@@ -3,11 +3,12 @@
 Every optional field may be null, which is the same as leaving it out. The generating routes ignore fields
 that are not named here, among them those that OpenAI's clients send and that change nothing on one's own
 machine: `user`, `metadata`, `store`, `service_tier`, `verbosity`, `prediction`, `prompt_cache_key`,
-`prompt_cache_options`, `prompt_cache_retention`, `safety_identifier`, `ttl`, `draft_model`.
+`prompt_cache_options`, `prompt_cache_retention`, `safety_identifier`, `ttl`, `draft_model`. So is `strict`
+of a schema or a tool: whatever it says, what the answer is held to is always kept to.
 """
 
 import re
-from typing import Annotated, TypeAlias, TypeVar
+from typing import Annotated, Literal, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -17,16 +18,22 @@ from api.errors import ApiError, invalid
 INT32_MAX = 2**31 - 1
 MAX_CHOICES = 32
 MAX_TOP_LOGPROBS = 20
-MAX_REPLICAS = 64
+MAX_PRIORITY = 100
+MAX_DEPTH = 64
+"""Deepest nesting of what is handed on as it came: nobody's code downstream recurses further."""
 
 Unit: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 Penalty: TypeAlias = Annotated[float, Meta(ge=-2, le=2)]
 RepetitionPenalty: TypeAlias = Annotated[float, Meta(gt=0, le=10)]
 Count: TypeAlias = Annotated[int, Meta(ge=-1, le=INT32_MAX)]
 """-1: without limit."""
-Several: TypeAlias = Annotated[int, Meta(ge=1, le=100_000)]
-"""Nodes, stages or layers."""
 TopLogprobs: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)]
+Name: TypeAlias = Annotated[str, Meta(min_length=1)]
+JsonSchema: TypeAlias = dict[str, object]
+"""A schema as its client wrote it; whether it can be kept to, the engine says."""
+Priority: TypeAlias = Annotated[int, Meta(ge=-MAX_PRIORITY, le=MAX_PRIORITY)]
+Pieces: TypeAlias = str | list[str | int | list[int]]
+"""One text, several texts, one list of token ids, or several."""
 
 
 class StreamOptions(Struct, frozen=True):
@@ -36,10 +43,39 @@ class StreamOptions(Struct, frozen=True):
     continuous_usage_stats: bool | None = None
 
 
+class NamedSchema(Struct, frozen=True):
+    """The schema of a `response_format`. `strict: false` is kept to as well: the answer always fits it."""
+
+    name: Name
+    schema: JsonSchema | None = None
+    description: str | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(Struct, frozen=True):
+    """What an answer is to look like, in OpenAI's words."""
+
+    type: str
+    json_schema: NamedSchema | None = None
+    schema: JsonSchema | None = None
+    """With `json_object`, as llama.cpp takes it."""
+
+
+class StructuredOutputs(Struct, frozen=True):
+    """What an answer is to look like, in vLLM's words: exactly one of these."""
+
+    json: str | JsonSchema | None = None
+    json_object: bool | None = None
+    regex: Name | None = None
+    choice: list[str] | None = None
+    grammar: Name | None = None
+    structural_tag: object = None
+
+
 class GenerationBody(Struct, frozen=True, kw_only=True):
     """What both generating routes take, OpenAI's fields first, then the usual local extensions."""
 
-    model: Annotated[str, Meta(min_length=1)]
+    model: Name
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: Count | None = None
@@ -60,24 +96,19 @@ class GenerationBody(Struct, frozen=True, kw_only=True):
     min_tokens: Annotated[int, Meta(ge=0)] | None = None
     timeout: Annotated[float, Meta(gt=0, le=7 * 24 * 3600)] | None = None
     """Seconds for the whole request."""
+    priority: Priority | None = None
+    """Lower is earlier, as with vLLM."""
 
-
-class PlacementBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`POST /v1/instances`: what is left out is chosen, so that a misspelt field has to be refused."""
-
-    model: Annotated[str, Meta(min_length=1)]
-    sharding: str | None = None
-    interconnect: str | None = None
-    nodes: list[str] | None = None
-    """Names or ids, in rank order."""
-    layers: list[Several] | None = None
-    """Of each stage."""
-    stages: Several | None = None
-    tensor: Several | None = None
-    """Ranks per stage."""
-    context: Annotated[int, Meta(ge=1, le=INT32_MAX)] | None = None
-    replicas: Annotated[int, Meta(ge=1, le=MAX_REPLICAS)] | None = None
-    dry_run: bool | None = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
+    guided_json: str | JsonSchema | None = None
+    guided_regex: Name | None = None
+    guided_choice: list[str] | None = None
+    guided_grammar: Name | None = None
+    """In Lark's syntax."""
+    json_schema: JsonSchema | None = None
+    grammar: str | None = None
+    """llama.cpp's, in GBNF."""
 
 
 class ContentPart(Struct, frozen=True):
@@ -120,9 +151,10 @@ class MessageBody(Struct, frozen=True):
 class ToolFunction(Struct, frozen=True):
     """What a tool is called and what it takes (a JSON schema)."""
 
-    name: Annotated[str, Meta(min_length=1)]
+    name: Name
     description: str | None = None
-    parameters: dict[str, object] | None = None
+    parameters: JsonSchema | None = None
+    strict: bool | None = None
 
 
 class ToolBody(Struct, frozen=True):
@@ -132,10 +164,48 @@ class ToolBody(Struct, frozen=True):
     function: ToolFunction | None = None
 
 
-class Typed(Struct, frozen=True):
-    """Any object that says what it is."""
+class NamedFunction(Struct, frozen=True):
+    """A function by its name."""
+
+    name: Name
+
+
+class NamedTool(Struct, frozen=True):
+    """A tool by its function's name."""
 
     type: str
+    function: NamedFunction | None = None
+
+
+class AllowedTools(Struct, frozen=True):
+    """Those of the tools that may be called this time."""
+
+    mode: Literal["auto", "required"]
+    tools: list[NamedTool]
+
+
+class ToolChoice(Struct, frozen=True):
+    """A tool that has to be called, or a selection of them."""
+
+    type: str
+    function: NamedFunction | None = None
+    allowed_tools: AllowedTools | None = None
+
+
+class ReasoningBody(Struct, frozen=True):
+    """How much to reason, in OpenRouter's words."""
+
+    effort: str | None = None
+    max_tokens: Count | None = None
+    enabled: bool | None = None
+    exclude: bool | None = None
+
+
+class ThinkingBody(Struct, frozen=True):
+    """Whether to reason, in the words of Anthropic and those who took them up."""
+
+    type: Literal["enabled", "disabled", "adaptive"]
+    budget_tokens: Count | None = None
 
 
 class ChatBody(GenerationBody, frozen=True, kw_only=True):
@@ -146,9 +216,8 @@ class ChatBody(GenerationBody, frozen=True, kw_only=True):
     logprobs: bool | None = None
     top_logprobs: TopLogprobs | None = None
     tools: list[Raw] | None = None
-    tool_choice: str | dict[str, object] | None = None
+    tool_choice: str | ToolChoice | None = None
     parallel_tool_calls: bool | None = None
-    response_format: Typed | None = None
     reasoning_effort: str | None = None
     modalities: list[str] | None = None
     audio: dict[str, object] | None = None
@@ -159,16 +228,42 @@ class ChatBody(GenerationBody, frozen=True, kw_only=True):
 
     chat_template_kwargs: dict[str, object] | None = None
     enable_thinking: bool | None = None
+    thinking: ThinkingBody | None = None
+    thinking_budget: Count | None = None
+    reasoning_budget: Count | None = None
+    reasoning: ReasoningBody | None = None
+    include_reasoning: bool | None = None
 
 
 class CompletionBody(GenerationBody, frozen=True, kw_only=True):
     """`POST /v1/completions`."""
 
-    prompt: str | list[str | int | list[int]]
+    prompt: Pieces
     logprobs: TopLogprobs | None = None
     echo: bool | None = None
-    best_of: int | None = None
+    best_of: Annotated[int, Meta(ge=1)] | None = None
     suffix: str | None = None
+
+
+class EmbeddingBody(Struct, frozen=True, kw_only=True):
+    """`POST /v1/embeddings`."""
+
+    model: Name
+    input: Pieces
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Annotated[int, Meta(ge=1, le=INT32_MAX)] | None = None
+    priority: Priority | None = None
+
+
+def shallow(value: object, levels: int = MAX_DEPTH) -> bool:
+    """Whether a decoded value is nested no deeper than so many levels."""
+    match value:
+        case dict():
+            return levels > 0 and all(shallow(inner, levels - 1) for inner in value.values())
+        case list():
+            return levels > 0 and all(shallow(inner, levels - 1) for inner in value)
+        case _:
+            return True
 
 
 BodyT = TypeVar("BodyT", bound=Struct)

@@ -7,9 +7,11 @@ import logging
 from aiohttp import web
 
 from actors.gateway import Gateway
+from api.admission import Admission, Everybody
 from api.chat import ChatRoute
 from api.cluster import ClusterRoutes
 from api.completions import CompletionRoute
+from api.embeddings import EmbeddingRoute
 from api.generate import Generations
 from api.health import HealthRoutes
 from api.instances import InstanceRoutes
@@ -31,11 +33,12 @@ class ListenError(Exception):
 class Server:
     """Serves one node's gateway over HTTP, from `start` to `stop`, on the running event loop."""
 
-    def __init__(self, gateway: Gateway, settings: ApiSettings) -> None:
+    def __init__(self, gateway: Gateway, settings: ApiSettings, admission: Admission | None = None) -> None:
+        """Without an admission everybody is let in."""
         self._settings = settings
         self._gateway = gateway
         self._metrics = Metrics(gateway.view, settings.bus_counts)
-        self._generations = Generations(gateway, settings, self._metrics)
+        self._generations = Generations(gateway, settings, self._metrics, admission or Everybody())
         self._cluster = ClusterRoutes(gateway, settings)
         self._runner: web.AppRunner | None = None
 
@@ -83,6 +86,7 @@ class Server:
             (
                 web.post("/v1/chat/completions", ChatRoute(self._generations).post),
                 web.post("/v1/completions", CompletionRoute(self._generations).post),
+                web.post("/v1/embeddings", EmbeddingRoute(self._generations).post),
                 web.get("/v1/models", models.list),
                 web.get("/v1/models/{id:.+}", models.retrieve),
                 web.post("/v1/cancel/{id}", self._cluster.cancel),

@@ -17,6 +17,9 @@ class CompletionDetails(Struct, frozen=True):
     """Of the answer's tokens: those that were spent on thinking."""
 
     reasoning_tokens: int = 0
+    accepted_prediction_tokens: int = 0
+    """Of a `prediction` that the client sent along; that is not looked at, so none."""
+    rejected_prediction_tokens: int = 0
 
 
 class UsageBody(Struct, frozen=True):
@@ -68,11 +71,14 @@ class ChatLogprobs(Struct, frozen=True):
 
 
 class CompletionLogprobs(Struct, frozen=True):
-    """The logprobs of a plain completion, one entry per token in each list."""
+    """The logprobs of a plain completion, one entry per token in each list.
+
+    The first token of an echoed prompt has null for both: nothing stands before it.
+    """
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]] | None
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None] | None
     text_offset: list[int]
 
 
@@ -180,3 +186,31 @@ class TextCompletion(Struct, frozen=True):
     system_fingerprint: str
     choices: tuple[TextChoice, ...]
     usage: UsageBody | UnsetType | None = UNSET
+
+
+# -- embeddings ----------------------------------------------------------------------------------
+
+
+class EmbeddingItem(Struct, frozen=True):
+    """The embedding of one input."""
+
+    object: str
+    index: int
+    embedding: list[float] | str
+    """Numbers, or the base64 of their float32, little-endian."""
+
+
+class EmbeddingUsage(Struct, frozen=True):
+    """What embedding cost, in tokens."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingList(Struct, frozen=True):
+    """All embeddings of a request, in the order of its inputs."""
+
+    object: str
+    data: tuple[EmbeddingItem, ...]
+    model: str
+    usage: EmbeddingUsage

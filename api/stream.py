@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 
 from aiohttp import web
 
@@ -69,5 +70,10 @@ def comment(text: str) -> bytes:
 
 
 def waiting_comment(event: Waiting) -> bytes:
-    """Why there is nothing to show yet, and how far it is."""
-    return comment(f"{event.reason} {event.done}/{event.total}" if event.total else event.reason)
+    """Why there is nothing to show yet, how far it is and how long it takes."""
+    words = [f"{event.reason} {event.done}/{event.total}" if event.total else event.reason]
+    if event.place is not None:
+        words[0] += f": {event.place} before it" if event.place else ": it is the next"
+    if event.eta_s is not None:
+        words.append(f"{math.ceil(event.eta_s)} s left")
+    return comment(", ".join(words))

@@ -2,18 +2,53 @@
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import TypeVar
+from typing import Annotated, Literal, TypeAlias, TypeVar
+
+from msgspec import Meta, Struct
 
 from actors.planner.machines import names_of
 from api.errors import invalid
-from api.schema import INT32_MAX, PlacementBody
+from api.schema import INT32_MAX, Name
 from bus.messages.base import ModelId, NodeId
 from bus.messages.facts import NodeFact
 from bus.messages.placement import Interconnect, Sharding, Wish
 
 Word = TypeVar("Word", bound=StrEnum)
 
-QUERY = ("model", "sharding", "interconnect", "nodes", "layers", "stages", "tensor", "context")
+MAX_REPLICAS = 64
+INT64_MAX = 2**63 - 1
+
+Several: TypeAlias = Annotated[int, Meta(ge=1, le=100_000)]
+"""Nodes, stages or layers."""
+
+
+class PlacementBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`POST /v1/instances`: what is left out is chosen, so that a misspelt field has to be refused."""
+
+    model: Name
+    sharding: str | None = None
+    interconnect: str | None = None
+    nodes: list[str] | None = None
+    """Names or ids, in rank order."""
+    layers: list[Several] | None = None
+    """Of each stage."""
+    stages: Several | None = None
+    tensor: Several | None = None
+    """Ranks per stage."""
+    context: Annotated[int, Meta(ge=1, le=INT32_MAX)] | None = None
+    kv_bits: Literal[4, 8] | None = None
+    """The KV cache is kept with so many bits; null: as it is computed."""
+    kv_bytes: Annotated[int, Meta(ge=1, le=INT64_MAX)] | None = None
+    """KV cache on each node at most."""
+    draft: Name | None = None
+    """A small model with the same tokens that guesses ahead."""
+    speculate: bool | None = None
+    """Whether tokens are guessed ahead while that pays; null: they are."""
+    replicas: Annotated[int, Meta(ge=1, le=MAX_REPLICAS)] | None = None
+    dry_run: bool | None = None
+
+
+QUERY = tuple(name for name in PlacementBody.__struct_fields__ if name not in ("replicas", "dry_run"))
 """What `GET /v1/instances/previews` takes; lists are separated by commas."""
 
 
@@ -28,6 +63,10 @@ def wish_of(body: PlacementBody, nodes: Sequence[NodeFact]) -> Wish:
         stages=body.stages,
         tensor=body.tensor,
         context=body.context,
+        kv_bits=body.kv_bits,
+        kv_bytes=body.kv_bytes,
+        draft=ModelId(body.draft) if body.draft is not None else None,
+        speculate=body.speculate is not False,
     )
 
 
@@ -48,6 +87,10 @@ def body_of(query: Mapping[str, str]) -> PlacementBody:
         stages=_optional_count("stages", given),
         tensor=_optional_count("tensor", given),
         context=_optional_count("context", given),
+        kv_bits=_kv_bits(given.get("kv_bits")),
+        kv_bytes=_optional_count("kv_bytes", given, INT64_MAX),
+        draft=given.get("draft"),
+        speculate=_flag("speculate", given.get("speculate")),
     )
 
 
@@ -76,11 +119,29 @@ def _parts(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _optional_count(param: str, given: Mapping[str, str]) -> int | None:
-    return _count(param, given[param]) if param in given else None
+def _optional_count(param: str, given: Mapping[str, str], most: int = INT32_MAX) -> int | None:
+    return _count(param, given[param], most) if param in given else None
 
 
-def _count(param: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or len(text) > 10 or not 1 <= int(text) <= INT32_MAX:
+def _count(param: str, text: str, most: int = INT32_MAX) -> int:
+    if not (text.isascii() and text.isdigit()) or len(text) > 19 or not 1 <= int(text) <= most:
         raise invalid(f"Invalid '{param}': '{text}' is not a whole number above 0.", param)
     return int(text)
+
+
+def _kv_bits(text: str | None) -> Literal[4, 8] | None:
+    match text:
+        case None | "null":
+            return None
+        case "4":
+            return 4
+        case "8":
+            return 8
+        case _:
+            raise invalid(f"Invalid 'kv_bits': '{text}' is none of 4, 8, null.", "kv_bits")
+
+
+def _flag(param: str, text: str | None) -> bool | None:
+    if text not in (None, "true", "false"):
+        raise invalid(f"Invalid '{param}': '{text}' is none of true, false.", param)
+    return None if text is None else text == "true"

@@ -5,10 +5,21 @@ import json
 import pytest
 from openai import AsyncOpenAI, BadRequestError
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam, ChatCompletionToolParam
+from pydantic import BaseModel
 
-from bus.messages.generation import ChatMessage, ChatPrompt, FinishReason, TokenLogprob, ToolCall, TopLogprob
+from bus.messages.generation import (
+    ChatMessage,
+    ChatPrompt,
+    FinishReason,
+    JsonFormat,
+    RefusalCode,
+    TokenLogprob,
+    ToolCall,
+    ToolCallDelta,
+    TopLogprob,
+)
 from bus.messages.request import Chunk
-from tests.api.scripted import ScriptedGateway, answering, finish
+from tests.api.scripted import ScriptedGateway, answering, finish, playing, refused
 
 HI: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hi"}]
 
@@ -18,14 +29,42 @@ TOOL: ChatCompletionToolParam = {
 }
 
 CALLS = answering(
-    Chunk(0, tool_calls=(ToolCall("call_1", "weather", '{"city":"Oslo"}'),), generated=1),
+    Chunk(0, tool_calls=(ToolCallDelta(0, "call_1", "weather"),), generated=1),
+    Chunk(0, tool_calls=(ToolCallDelta(0, arguments='{"city":'),), generated=2),
     Chunk(
         0,
-        tool_calls=(ToolCall("call_2", "weather", '{"city":"Rome"}'),),
-        generated=2,
-        finish=finish(2, FinishReason.TOOL_CALLS),
+        tool_calls=(
+            ToolCallDelta(0, arguments='"Oslo'),
+            ToolCallDelta(0, arguments='"}'),
+            ToolCallDelta(1, "call_2", "weather", '{"city":'),
+            ToolCallDelta(1, arguments='"Rome"}'),
+        ),
+        generated=3,
+        finish=finish(3, FinishReason.TOOL_CALLS),
     ),
 )
+
+STRICT: ChatCompletionToolParam = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "strict": True,
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+class City(BaseModel):
+    """What an answer is to say of a city."""
+
+    name: str
+    people: int
+
 
 THINKING = answering(
     Chunk(0, reasoning="Let me", generated=1),
@@ -188,26 +227,118 @@ async def test_a_streamed_tool_call_opens_with_its_name_then_has_arguments(
     assert [(part.index, part.id, part.type) for part in parts] == [
         (0, "call_1", "function"),
         (0, None, None),
+        (0, None, None),
         (1, "call_2", "function"),
         (1, None, None),
     ]
     functions = [part.function for part in parts if part.function]
-    assert [function.name for function in functions] == ["weather", None, "weather", None]
-    assert [function.arguments for function in functions] == ["", '{"city":"Oslo"}', "", '{"city":"Rome"}']
+    assert [function.name for function in functions] == ["weather", None, None, "weather", None]
+    assert [function.arguments for function in functions] == [
+        "",
+        '{"city":',
+        '"Oslo"}',
+        "",
+        '{"city":"Rome"}',
+    ]
     assert chunks[-1].choices[0].finish_reason == "tool_calls"
 
 
-async def test_without_parallel_calls_there_is_one_at_most(
+async def test_the_stream_helper_puts_tool_calls_together(
     client: AsyncOpenAI, gateway: ScriptedGateway
 ) -> None:
     gateway.script = CALLS
-    answer = await client.chat.completions.create(
-        model="m", messages=HI, tools=[TOOL], parallel_tool_calls=False
+    async with client.chat.completions.stream(model="m", messages=HI, tools=[STRICT]) as stream:
+        kinds = [event.type async for event in stream]
+        answer = await stream.get_final_completion()
+    assert "tool_calls.function.arguments.done" in kinds
+    calls = answer.choices[0].message.tool_calls or []
+    assert [call.function.parsed_arguments for call in calls] == [{"city": "Oslo"}, {"city": "Rome"}]
+
+
+async def test_an_answer_that_keeps_to_a_schema_is_parsed_by_the_client(
+    client: AsyncOpenAI, gateway: ScriptedGateway
+) -> None:
+    gateway.script = answering(
+        Chunk(0, '{"name":"Oslo",', generated=1), Chunk(0, '"people":709000}', generated=2, finish=finish(2))
     )
-    assert len(answer.choices[0].message.tool_calls or ()) == 1
-    chunks = await collect(client, tools=[TOOL], parallel_tool_calls=False)
-    parts = [part for chunk in chunks for part in chunk.choices[0].delta.tool_calls or ()]
-    assert {part.index for part in parts} == {0}
+    answer = await client.chat.completions.parse(model="m", messages=HI, response_format=City)
+    assert answer.choices[0].message.parsed == City(name="Oslo", people=709000)
+    assert isinstance(gateway.order.format, JsonFormat)
+    assert gateway.order.format.name == "City"
+    assert set(json.loads(gateway.order.format.schema)["properties"]) == {"name", "people"}
+    async with client.chat.completions.stream(model="m", messages=HI, response_format=City) as stream:
+        final = await stream.get_final_completion()
+    assert final.choices[0].message.parsed == City(name="Oslo", people=709000)
+
+
+@pytest.mark.parametrize(
+    ("choice", "reason"),
+    [
+        ("auto", "tool_calls"),
+        ("required", "tool_calls"),
+        ({"type": "function", "function": {"name": "weather"}}, "stop"),
+    ],
+)
+async def test_only_a_call_of_a_named_function_ends_with_stop_as_at_openai(
+    client: AsyncOpenAI, gateway: ScriptedGateway, choice: object, reason: str
+) -> None:
+    gateway.script = CALLS
+    options = {"tools": [TOOL], "tool_choice": choice}
+    answer = await client.chat.completions.create(model="m", messages=HI, extra_body=options)
+    assert answer.choices[0].finish_reason == reason
+    assert (await collect(client, **options))[-1].choices[0].finish_reason == reason
+
+
+async def test_an_answer_that_was_cut_short_says_so_whatever_was_called(
+    client: AsyncOpenAI, gateway: ScriptedGateway
+) -> None:
+    gateway.script = answering(
+        Chunk(
+            0,
+            tool_calls=(ToolCallDelta(0, "call_1", "weather", '{"ci'),),
+            generated=1,
+            finish=finish(1, FinishReason.LENGTH),
+        )
+    )
+    answer = await client.chat.completions.create(
+        model="m",
+        messages=HI,
+        tools=[TOOL],
+        tool_choice={"type": "function", "function": {"name": "weather"}},
+    )
+    assert answer.choices[0].finish_reason == "length"
+
+
+@pytest.mark.parametrize("options", [{"include_reasoning": False}, {"reasoning": {"exclude": True}}])
+async def test_reasoning_can_be_left_out_of_the_answer(
+    client: AsyncOpenAI, gateway: ScriptedGateway, options: dict[str, object]
+) -> None:
+    gateway.script = THINKING
+    answer = await client.chat.completions.create(model="m", messages=HI, extra_body=options)
+    message = answer.choices[0].message.to_dict()
+    assert message["content"] == "Yes."
+    assert not {"reasoning", "reasoning_content"} & set(message)
+    deltas = [chunk.choices[0].delta.to_dict() for chunk in await collect(client, **options)]
+    assert [delta.get("content") for delta in deltas] == ["", "Yes.", None]
+    assert not any({"reasoning", "reasoning_content"} & set(delta) for delta in deltas)
+
+
+async def test_what_only_the_engine_can_see_in_a_schema_is_a_400_too(
+    client: AsyncOpenAI, gateway: ScriptedGateway
+) -> None:
+    gateway.script = playing(
+        refused(RefusalCode.INVALID, "Unresolvable $ref: '#/$defs/x'", param="response_format")
+    )
+    schema: dict[str, object] = {"$ref": "#/$defs/x"}
+    for stream in (True, False):
+        with pytest.raises(BadRequestError, match="Unresolvable") as caught:
+            await client.chat.completions.create(
+                model="m",
+                messages=HI,
+                stream=stream,
+                response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}},
+            )
+        assert caught.value.param == "response_format"
 
 
 async def test_tools_reach_the_template_as_they_were_written(
@@ -257,10 +388,6 @@ async def test_a_whole_conversation_is_understood(client: AsyncOpenAI, gateway: 
 @pytest.mark.parametrize(
     ("options", "param"),
     [
-        ({"tools": [TOOL], "tool_choice": "required"}, "tool_choice"),
-        ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}, "response_format"),
         ({"modalities": ["text", "audio"], "audio": {"voice": "x", "format": "wav"}}, "modalities"),
         ({"web_search_options": {}}, "web_search_options"),
         ({"functions": [{"name": "f"}]}, "functions"),

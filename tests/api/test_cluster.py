@@ -4,6 +4,8 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 
+import msgspec
+
 from api.settings import ApiSettings
 from bus.messages.facts import CoordinatorFact
 from bus.messages.placement import Term
@@ -68,6 +70,23 @@ async def test_the_state_has_every_fact_with_its_defaults_and_without_its_tag(
     assert declared[0]["instance"]["stages"][0]["nodes"] == [NODE]
     assert (ranks[0]["rank"], ranks[0]["phase"]) == (0, "ready")
     assert coordinators[0]["term"] == {"number": 1, "node": NODE}
+
+
+async def test_how_kept_conversations_begin_is_nobodys_business(gateway: ScriptedGateway, url: str) -> None:
+    fact = msgspec.structs.replace(instance_fact(), trails=(1, 2), prefix_bytes=9, kv_limit_bytes=99)
+    gateway.facts.all["instance/a"] = fact
+    state = (await ask(url, "GET", "/v1/cluster")).json()["instances"]
+    assert isinstance(state, list)
+    assert (state[0]["prefix_bytes"], state[0]["kv_limit_bytes"]) == (9, 99)
+    assert "trails" not in state[0]
+
+
+async def test_a_request_says_where_it_stands_in_the_line(gateway: ScriptedGateway, url: str) -> None:
+    fact = msgspec.structs.replace(request_fact("1"), place=3, eta_s=1.5, cached_tokens=7, priority=-2)
+    gateway.facts.all["request/1"] = fact
+    state = (await ask(url, "GET", "/v1/cluster")).json()["requests"]
+    assert isinstance(state, list)
+    assert [state[0][name] for name in ("place", "eta_s", "cached_tokens", "priority")] == [3, 1.5, 7, -2]
 
 
 async def test_events_begin_with_a_snapshot_and_go_on_with_each_change(

@@ -6,6 +6,7 @@ from openai.types import Completion
 
 from bus.messages.generation import (
     FinishReason,
+    InfillPrompt,
     Prompt,
     TextPrompt,
     TokenLogprob,
@@ -114,6 +115,28 @@ async def test_streamed_offsets_go_on_from_chunk_to_chunk(
     assert all(logprobs.top_logprobs is None for logprobs in found if logprobs)
 
 
+async def test_an_echoed_prompt_is_scored_but_for_its_first_token(
+    lenient: AsyncOpenAI, gateway: ScriptedGateway
+) -> None:
+    first = TokenLogprob(9, "The", b"The", None)
+    gateway.script = answering(
+        Chunk(0, "TheOnce", logprobs=(first, *TOKENS), finish=finish(0, FinishReason.LENGTH))
+    )
+    answer = await lenient.completions.create(model="m", prompt="x", echo=True, logprobs=1, max_tokens=0)
+    assert gateway.order.stopping.max_tokens == 0
+    logprobs = answer.choices[0].logprobs
+    assert logprobs is not None
+    assert logprobs.tokens == ["The", "On", "ce"]
+    assert logprobs.token_logprobs == [None, -0.1, -4.0]
+    assert logprobs.top_logprobs == [None, {"On": -0.1, "A": -2.0}, {"ly": -0.2, "ce": -4.0}]
+    assert logprobs.text_offset == [0, 3, 5]
+
+
+async def test_a_suffix_makes_a_gap_to_be_filled(client: AsyncOpenAI, gateway: ScriptedGateway) -> None:
+    await client.completions.create(model="m", prompt=["def f(", "def g("], suffix="return x")
+    assert gateway.order.prompts == (InfillPrompt("def f(", "return x"), InfillPrompt("def g(", "return x"))
+
+
 async def test_an_echo_is_asked_of_the_engine(client: AsyncOpenAI, gateway: ScriptedGateway) -> None:
     gateway.script = answering(
         Chunk(0, "Once"), Chunk(0, " upon", generated=1, finish=finish(1, FinishReason.LENGTH))
@@ -126,9 +149,8 @@ async def test_an_echo_is_asked_of_the_engine(client: AsyncOpenAI, gateway: Scri
 @pytest.mark.parametrize(
     ("options", "param"),
     [
-        ({"echo": True, "logprobs": 1}, "logprobs"),
-        ({"suffix": "end"}, "suffix"),
         ({"best_of": 2}, "best_of"),
+        ({"guided_grammar": 'root ::= "a"'}, "guided_grammar"),
     ],
 )
 async def test_what_is_not_served_yet_is_refused_and_said_so(
@@ -137,4 +159,5 @@ async def test_what_is_not_served_yet_is_refused_and_said_so(
     with pytest.raises(BadRequestError) as caught:
         await client.completions.create(model="m", prompt="a", extra_body=options)
     assert (caught.value.param, caught.value.code) == (param, "unsupported_value")
+    assert "not served" in str(caught.value)
     assert gateway.generations == []

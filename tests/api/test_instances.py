@@ -62,6 +62,17 @@ async def test_everything_can_be_fixed(gateway: ScriptedGateway, url: str) -> No
     assert replicas == 2
 
 
+async def test_how_the_cache_is_kept_and_who_guesses_can_be_fixed(gateway: ScriptedGateway, url: str) -> None:
+    asked = {"kv_bits": 8, "kv_bytes": 2**40, "draft": "small", "speculate": False}
+    assert (await place(url, **asked)).status == 201
+    assert (
+        await previews(url, "model=m&kv_bits=8&kv_bytes=1099511627776&draft=small&speculate=false")
+    ).status == 200
+    wish = Wish(ModelId("m"), kv_bits=8, kv_bytes=2**40, draft=ModelId("small"), speculate=False)
+    assert gateway.created == [(wish, 1)]
+    assert gateway.previewed == [wish]
+
+
 async def test_nodes_of_one_name_can_be_told_apart_as_they_are_shown(
     gateway: ScriptedGateway, url: str
 ) -> None:
@@ -114,6 +125,9 @@ async def test_nulls_are_as_good_as_nothing(gateway: ScriptedGateway, url: str) 
         ({"context": 0}, "context", ">= 1"),
         ({"replicas": 65}, "replicas", "<= 64"),
         ({"dry_run": "yes"}, "dry_run", "xpected"),
+        ({"kv_bits": 3}, "kv_bits", "nvalid"),
+        ({"kv_bytes": 0}, "kv_bytes", ">= 1"),
+        ({"speculate": 1}, "speculate", "xpected"),
     ],
 )
 async def test_what_is_wrong_is_named(

@@ -35,6 +35,14 @@ async def test_a_model_has_what_other_sdks_ask_for_too(url: str) -> None:
     assert model["created_at"] == "2026-11-21T00:13:20Z"
     assert model["lifecycle"] == "active"
     assert model["max_model_len"] == model["context_length"] == 2048
+    assert model["meta"] == {
+        "architecture": "llama",
+        "quantization": "",
+        "n_ctx_train": 2048,
+        "size": 1000,
+        "tools": False,
+        "embeds": False,
+    }
 
 
 @pytest.mark.parametrize("name", ["org/b", "/abs/model"])

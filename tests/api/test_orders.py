@@ -104,13 +104,37 @@ def test_logprobs_are_counted_as_the_engine_counts_them() -> None:
     assert completion(logprobs=5).logprobs == 5
 
 
-def test_thinking_becomes_an_option_of_the_template() -> None:
+def test_the_templates_own_options_are_handed_on_as_they_are() -> None:
     assert chat_prompt().template_options == "{}"
-    assert json.loads(chat_prompt(reasoning_effort="none").template_options) == {"enable_thinking": False}
-    assert json.loads(chat_prompt(reasoning_effort="low").template_options) == {"reasoning_effort": "low"}
-    assert json.loads(chat_prompt(enable_thinking=True).template_options) == {"enable_thinking": True}
     own = chat_prompt(enable_thinking=True, chat_template_kwargs={"enable_thinking": False, "a": [1]})
     assert json.loads(own.template_options) == {"enable_thinking": False, "a": [1]}
+
+
+def test_the_lower_priority_is_the_earlier_as_with_vllm() -> None:
+    assert (chat(priority=-5).priority, completion(priority=100).priority) == (5, -100)
+    assert chat().priority == 0
+
+
+def test_nothing_need_be_generated_where_a_prompt_is_to_be_scored() -> None:
+    assert completion(max_tokens=0, echo=True, logprobs=1).stopping.max_tokens == 0
+    with pytest.raises(ApiError) as caught:
+        completion(max_tokens=0)
+    assert caught.value.fault.param == "max_tokens"
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"best_of": 1, "n": 2}, "best_of"),
+        ({"best_of": 0}, "best_of"),
+        ({"prompt": [1, 2], "suffix": "x"}, "suffix"),
+        ({"suffix": "x", "echo": True}, "echo"),
+    ],
+)
+def test_what_does_not_go_together_is_named(fields: dict[str, object], param: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        completion(**fields)
+    assert (caught.value.fault.status, caught.value.fault.param) == (400, param)
 
 
 def test_old_and_odd_messages_are_understood() -> None:
@@ -191,6 +215,10 @@ def test_old_and_odd_messages_are_understood() -> None:
         ),
         ("tools", [{"type": "custom", "custom": {"name": "f"}}], "tools[0].type"),
         ("reasoning_effort", "enormous", "reasoning_effort"),
+        ("reasoning", {"effort": "enormous"}, "reasoning.effort"),
+        ("thinking", {"type": "sometimes"}, "thinking.type"),
+        ("thinking_budget", -2, "thinking_budget"),
+        ("priority", 101, "priority"),
         ("chat_template_kwargs", {"chat_template": "{{ x }}"}, "chat_template_kwargs"),
         ("chat_template_kwargs", {"tokenize": False}, "chat_template_kwargs"),
         ("messages", [{"role": "wizard", "content": "x"}], "messages[0].role"),

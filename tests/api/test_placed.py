@@ -1,9 +1,11 @@
 """One object per instance, whatever of it is known and by whom it is told."""
 
+import msgspec
+
 from api.metrics import Metrics
 from api.placed import UNHEARD, Placed
 from api.settings import no_counts
-from bus.messages.base import InstanceId, NodeId
+from bus.messages.base import InstanceId, ModelId, NodeId
 from bus.messages.engine import Phase
 from bus.messages.facts import Fact
 from bus.messages.placement import Term
@@ -97,6 +99,36 @@ def test_an_instance_without_a_place_has_no_ranks() -> None:
 def test_one_created_this_moment_can_be_told() -> None:
     body = Placed({}).created(instance("i9", nodes=(A,)))
     assert (body.id, body.ranks[0].node) == (InstanceId("i9"), A)
+
+
+def test_how_the_cache_is_kept_and_who_guesses_is_told() -> None:
+    made = msgspec.structs.replace(instance(), kv_bits=4, draft=ModelId("small"), speculate=False)
+    [body] = Placed(facts(declared_fact(made, FIRST))).instances()
+    assert (body.kv_bits, body.draft, body.speculate) == (4, "small", False)
+    said = msgspec.structs.replace(instance_fact(), kv_bits=8, kv_limit_bytes=10, drafted_tokens=5)
+    [body] = Placed(facts(declared_fact(made, FIRST), said)).instances()
+    assert (body.kv_bits, body.draft, body.kv_limit_bytes, body.drafted_tokens) == (8, None, 10, 5)
+
+
+def test_what_the_cache_spared_and_guessing_won_is_counted() -> None:
+    said = msgspec.structs.replace(
+        instance_fact(),
+        kv_limit_bytes=100,
+        prefix_bytes=60,
+        prompt_tokens=50,
+        cached_tokens=40,
+        drafted_tokens=30,
+        accepted_tokens=20,
+        preempted=1,
+    )
+    registry = Metrics(ScriptedView(facts(said)), no_counts).registry
+    which = {"instance": INSTANCE, "model": "m"}
+    names = (
+        *("kv_limit_bytes", "prefix_bytes", "prompt_tokens_total", "cached_tokens_total"),
+        *("drafted_tokens_total", "accepted_tokens_total", "preempted_total"),
+    )
+    found = [registry.get_sample_value(f"exo_instance_{name}", which) for name in names]
+    assert found == [100, 60, 50, 40, 30, 20, 1]
 
 
 def test_two_epochs_of_an_instance_are_one_series_of_metrics() -> None:

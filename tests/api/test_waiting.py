@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from api.settings import ApiSettings
 from bus.messages.generation import RefusalCode
 from bus.messages.request import Chunk, Order, Waiting
@@ -41,6 +43,44 @@ async def test_prefill_is_told_with_its_progress(gateway: ScriptedGateway, url: 
             if b"512" in seen:
                 break
     assert seen.endswith(b": reading the prompt 512/4000\n\n")
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        (Waiting("computing the prompt", 512, 4096, eta_s=2.1), "computing the prompt 512/4096, 3 s left"),
+        (Waiting("waiting for its turn", place=3), "waiting for its turn: 3 before it"),
+        (Waiting("waiting for memory", place=0), "waiting for memory: it is the next"),
+    ],
+)
+async def test_a_comment_says_how_long_it_takes_and_is_said_again(
+    gateway: ScriptedGateway, event: Waiting, words: str
+) -> None:
+    gateway.script = playing(event)
+    async with serving(gateway, IMPATIENT) as url, connected(url) as connection:
+        await connection.send("POST", "/v1/completions", STREAM)
+        await connection.head()
+        pieces = connection.chunks()
+        assert [await anext(pieces), await anext(pieces)] == [f": {words}\n\n".encode()] * 2
+
+
+async def test_what_the_client_does_not_want_to_see_keeps_its_connection_alive(
+    gateway: ScriptedGateway,
+) -> None:
+    async def script(order: Order, say: Say) -> None:
+        say(admitted(order))
+        for tokens in range(1, 1000):
+            say(Chunk(0, reasoning="hm", generated=tokens))
+            await asyncio.sleep(0.001)
+
+    gateway.script = script
+    body = b'{"model":"m","messages":[{"role":"user","content":"a"}],"stream":true,"include_reasoning":false}'
+    async with serving(gateway, IMPATIENT) as url, connected(url) as connection:
+        await connection.send("POST", "/v1/chat/completions", body)
+        await connection.head()
+        pieces = connection.chunks()
+        assert b'"role":"assistant"' in await anext(pieces)
+        assert [await anext(pieces), await anext(pieces)] == [b": generating\n\n"] * 2
 
 
 async def test_a_refusal_after_the_hold_is_in_band(gateway: ScriptedGateway) -> None:

@@ -1,0 +1,120 @@
+"""Embeddings as the official client reads them.
+
+It asks for base64 by itself, which its own type for the answer does not know: that is no test of strict validation.
+"""
+
+import base64
+import struct
+
+import pytest
+from openai import AsyncOpenAI, BadRequestError
+
+from bus.messages.generation import Prompt, RefusalCode, TextPrompt, TokenPrompt
+from bus.messages.request import Chunk, Completed, Order, Usage
+from tests.api.raw import Answer, ask
+from tests.api.scripted import Say, ScriptedGateway, admitted, finish, playing, refused
+
+
+async def points(order: Order, say: Say) -> None:
+    """Input i is at (3, 4, i); the last is told first."""
+    say(admitted(order))
+    for index in reversed(range(len(order.prompts))):
+        say(Chunk(index, embedding=struct.pack("<3f", 3, 4, index), finish=finish(0)))
+    say(Completed(Usage(7 * len(order.prompts), 0)))
+
+
+def data(answer: Answer) -> list[dict[str, object]]:
+    """What a raw answer lists."""
+    items = answer.json()["data"]
+    assert isinstance(items, list)
+    return items
+
+
+@pytest.fixture(autouse=True)
+def embedder(gateway: ScriptedGateway) -> None:
+    gateway.script = points
+
+
+@pytest.mark.parametrize(
+    ("given", "prompts"),
+    [
+        ("a", (TextPrompt("a"),)),
+        (["a", "b"], (TextPrompt("a"), TextPrompt("b"))),
+        ([1, 2], (TokenPrompt((1, 2)),)),
+        ([[1], [2, 3]], (TokenPrompt((1,)), TokenPrompt((2, 3)))),
+    ],
+)
+async def test_each_form_of_input_has_one_embedding_each_in_order(
+    lenient: AsyncOpenAI,
+    gateway: ScriptedGateway,
+    given: str | list[str] | list[int] | list[list[int]],
+    prompts: tuple[Prompt, ...],
+) -> None:
+    found = await lenient.embeddings.create(model="some/model", input=given)
+    assert (gateway.order.prompts, gateway.order.embed) == (prompts, True)
+    assert (found.object, found.model) == ("list", "some/model")
+    assert [(item.index, item.embedding) for item in found.data] == [
+        (index, [3.0, 4.0, float(index)]) for index in range(len(prompts))
+    ]
+    assert found.usage.prompt_tokens == found.usage.total_tokens == 7 * len(prompts)
+
+
+async def test_numbers_come_plain_or_as_base64(client: AsyncOpenAI, url: str) -> None:
+    plain = await client.embeddings.create(model="m", input="a", encoding_format="float")
+    assert plain.data[0].embedding == [3.0, 4.0, 0.0]
+    packed = await ask(
+        url, "POST", "/v1/embeddings", {"model": "m", "input": "a", "encoding_format": "base64"}
+    )
+    (item,) = data(packed)
+    assert base64.b64decode(str(item["embedding"])) == struct.pack("<3f", 3, 4, 0)
+
+
+@pytest.mark.parametrize("form", ["float", "base64"])
+async def test_fewer_dimensions_are_brought_to_length_one(url: str, form: str) -> None:
+    asked = {"model": "m", "input": "a", "dimensions": 2, "encoding_format": form}
+    (item,) = data(await ask(url, "POST", "/v1/embeddings", asked))
+    numbers = item["embedding"]
+    if isinstance(numbers, str):
+        numbers = list(struct.unpack("<2f", base64.b64decode(numbers)))
+    assert numbers == pytest.approx([0.6, 0.8])
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"input": ""}, "input"),
+        ({"input": []}, "input"),
+        ({"input": ["a", ""]}, "input"),
+        ({"input": ["a", 1]}, "input"),
+        ({"input": ["a"] * 2049}, "input"),
+        ({"input": None}, "input"),
+        ({"encoding_format": "int8"}, "encoding_format"),
+        ({"dimensions": 0}, "dimensions"),
+        ({"dimensions": 4}, "dimensions"),
+    ],
+)
+async def test_what_is_wrong_is_named(url: str, fields: dict[str, object], param: str) -> None:
+    answer = await ask(url, "POST", "/v1/embeddings", {"model": "m", "input": "a"} | fields)
+    assert (answer.status, answer.error["param"]) == (400, param)
+
+
+async def test_as_many_inputs_as_openai_takes_are_taken(lenient: AsyncOpenAI) -> None:
+    found = await lenient.embeddings.create(model="m", input=["a"] * 2048)
+    assert [item.index for item in found.data] == list(range(2048))
+
+
+@pytest.mark.parametrize(
+    ("code", "param", "shown"),
+    [
+        (RefusalCode.INVALID, "model", "model"),
+        (RefusalCode.INVALID, "prompt", "input"),
+        (RefusalCode.CONTEXT_LENGTH, None, "input"),
+    ],
+)
+async def test_what_the_engine_refuses_is_a_400_in_the_routes_own_words(
+    client: AsyncOpenAI, gateway: ScriptedGateway, code: RefusalCode, param: str | None, shown: str
+) -> None:
+    gateway.script = playing(refused(code, "This model was not made for embeddings.", param=param))
+    with pytest.raises(BadRequestError, match="not made") as caught:
+        await client.embeddings.create(model="m", input="a")
+    assert caught.value.param == shown
