@@ -285,7 +285,7 @@ def test_what_is_wished_of_the_engine_is_kept_from_epoch_to_epoch(desk: Desk) ->
     desk.nodes(b=100, c=100)
     desk.decide()
     moved = desk.instance()
-    assert (moved.epoch, moved.nodes) == (2, ("b", "c"))
+    assert (moved.epoch, "a" in moved.nodes) == (2, False)
     assert (moved.kv_bits, moved.kv_bytes) == (8, 10**9)
     assert (moved.draft, moved.speculate) == (ModelId("small"), False)
     assert wishes_for(moved, ())[-1] == msgspec.structs.replace(wish, draft=None), "it can do without that"
