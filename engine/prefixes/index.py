@@ -15,8 +15,8 @@ from typing import Final
 
 import msgspec
 
-from engine.plan import Forget, Keep, Mark, Split, StoreOrder
 from engine.prefixes.tree import Node, Run, below, cut, run_of, walk
+from engine.store_orders import Forget, Keep, Mark, Split, StoreOrder
 
 TRAILS: Final = 256
 """The most hashes that are told: they travel with every beat of an engine."""
@@ -36,9 +36,9 @@ class Index:
     """A tree of kept prefixes, least recently used first to go."""
 
     def __init__(self, sliceable: bool, token_bytes: int, state_bytes: int) -> None:
-        """`sliceable`: every layer's cache can be cut at any token. `token_bytes`, `state_bytes`: what a
-        token, and a state at a node's end, take on this rank."""
-        self._sliceable = sliceable
+        """`sliceable`: the caches of all layers, of all ranks, can be cut at any token. `token_bytes`,
+        `state_bytes`: what a token, and a state at a node's end, take on this rank."""
+        self.sliceable = sliceable
         self._token_bytes = token_bytes
         self._state_bytes = state_bytes
         self._root = Node(-1, None, run_of(()))
@@ -85,7 +85,7 @@ class Index:
 
     def _usable(self, tokens: Sequence[int], at_most: int) -> list[tuple[Node, int]]:
         path = walk(self._root, run_of(tokens[: max(at_most, 0)]))
-        if not self._sliceable:
+        if not self.sliceable:
             while path and not (path[-1][0].state and path[-1][1] == len(path[-1][0].tokens)):
                 path.pop()
         return path
@@ -94,7 +94,7 @@ class Index:
         """Nodes from the root on. A state in the middle counts as used only where conversations part: of
         one conversation alone, none but the last is ever gone back to."""
         for node in reversed(path):
-            if self._sliceable or (node.state and (node is path[-1] or len(node.children) > 1)):
+            if self.sliceable or (node.state and (node is path[-1] or len(node.children) > 1)):
                 self._order.move_to_end(node)
 
     # -- what is kept ----------------------------------------------------------------------------
@@ -109,19 +109,19 @@ class Index:
         how the conversation begins, shortest first, which `trails` tells as long as this is kept.
         """
         run = run_of(tokens)
-        if not run or not (self._sliceable or stands_at_end):
+        if not run or not (self.sliceable or stands_at_end):
             return ()
         path = walk(self._root, run)
         known = sum(count for _, count in path)
         nodes = [node for node, _ in path]
         orders: list[StoreOrder] = []
         within = bool(path) and path[-1][1] < len(nodes[-1].tokens)
-        if within and not (self._sliceable and known == len(run)):
+        if within and not (self.sliceable and known == len(run)):
             nodes[-1] = self._split(nodes[-1], path[-1][1], orders)
         if known < len(run):
             nodes.append(self._add(nodes[-1] if nodes else self._root, run[known:]))
-            orders.append(Keep(nodes[-1].id, uid, known, len(run), state=not self._sliceable))
-        elif not self._sliceable and not nodes[-1].state:
+            orders.append(Keep(nodes[-1].id, uid, known, len(run), state=not self.sliceable))
+        elif not self.sliceable and not nodes[-1].state:
             self._add_state(nodes[-1])
             orders.append(Mark(nodes[-1].id, uid))
         self._use(nodes)
@@ -133,7 +133,7 @@ class Index:
         rest = self._new_id()
         upper = cut(lower, at, rest)
         self._nodes += 1
-        if self._sliceable:
+        if self.sliceable:
             self._order[upper] = None
         orders.append(Split(upper.id, at, rest))
         return upper
@@ -143,7 +143,7 @@ class Index:
         parent.children[tokens[0]] = node
         self._nodes += 1
         self._tokens += len(tokens)
-        if self._sliceable:
+        if self.sliceable:
             self._order[node] = None
         else:
             self._add_state(node)
@@ -203,7 +203,7 @@ class Index:
             for node in below(self._root)
         ]
         order = [node.id for node in self._order]
-        return msgspec.msgpack.encode(_Record(self._sliceable, self._next_id, lines, order))
+        return msgspec.msgpack.encode(_Record(self.sliceable, self._next_id, lines, order))
 
     @classmethod
     def from_record(cls, record: bytes, sliceable: bool, token_bytes: int, state_bytes: int) -> "Index":

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from engine.caches import Cache
-from engine.plan import Forget, Keep, Mark, Split
 from engine.prefixes.layers import (
     Piece,
     arrays_in,
@@ -17,6 +16,7 @@ from engine.prefixes.layers import (
     set_state,
     state_of,
 )
+from engine.store_orders import Forget, Keep, Mark, Split
 
 
 @dataclass(frozen=True, slots=True)

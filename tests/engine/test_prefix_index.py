@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from engine.plan import Fetch, Forget, Keep, Mark, Save, Split, StoreOrder
 from engine.prefixes.index import TRAILS, Hit, Index
+from engine.store_orders import Fetch, Forget, Keep, Mark, Save, Split, StoreOrder
 
 TOKEN_BYTES = 3
 STATE_BYTES = 10
