@@ -9,12 +9,15 @@ const DEFAULTS = {
   instance: {
     epoch: 1, progress: null, sharding: "pipeline", interconnect: "ring", context: null, restarts: 0, stages: [],
     running: 0, prefilling: 0, waiting: 0, kv_bytes: 0, active_bytes: 0, cached_bytes: 0, tokens_per_s: 0,
+    kv_limit_bytes: 0, prefix_bytes: 0, prompt_tokens: 0, cached_tokens: 0, drafted_tokens: 0, accepted_tokens: 0,
+    preempted: 0, kv_bits: null, draft: null,
   },
   rank: { progress: null, active_bytes: 0, kv_bytes: 0 },
   declared: { reason: "", withdrawn: false, successor: null, at: 0, given_up: false },
   coordinator: {},
   request: {
     sequences: 1, instance: null, prompt_tokens: 0, prefilled_tokens: 0, generated_tokens: 0, tokens_per_s: 0,
+    cached_tokens: 0, place: null, eta_s: null, priority: 0,
   },
 };
 

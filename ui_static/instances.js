@@ -1,5 +1,6 @@
 // The cards of the placed models: phase, reason, progress, and what they do now.
 
+import { cachesOf, kvName, kvShares } from "./caches.js";
 import { order } from "./commands.js";
 import { clone, mark, patchList, setOptional, setShare, setText } from "./dom.js";
 import { isBusy } from "./facts.js";
@@ -48,12 +49,23 @@ function show(element, slots, { instance, nodes, now }) {
   setText(slots.running, integer(instance.running));
   setText(slots.prefilling, integer(instance.prefilling));
   setText(slots.waiting, integer(instance.waiting));
-  setText(slots.kv, bytes(instance.kv_bytes));
+  showCaches(slots, instance);
   setText(slots.context, instance.context === null ? "–" : integer(instance.context));
   slots.stop.setAttribute("aria-label", `Stop model ${instance.model}, instance ${instance.id}`);
   showStages(slots.stages, instance, nodes);
   setOptional(slots.placement, placementOf(instance, nodes));
   setOptional(slots.successor, successorOf(instance, nodes));
+}
+
+function showCaches(slots, instance) {
+  const shares = kvShares(instance);
+  setText(slots["kv-name"], kvName(instance));
+  setText(slots.kv, bytes(instance.kv_bytes));
+  slots["kv-meter"].hidden = shares === null;
+  setShare(slots["kv-used"], shares?.used ?? 0);
+  setShare(slots["kv-kept"], shares?.kept ?? 0);
+  if (shares !== null) slots["kv-meter"].setAttribute("aria-label", `KV cache: ${percent(shares.used + shares.kept)} in use`);
+  setOptional(slots.caches, cachesOf(instance));
 }
 
 /** A model on one machine has nothing to divide. */

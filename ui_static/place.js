@@ -27,10 +27,8 @@ export class Place {
     const names = [...new Set(models(state).filter((model) => model.problem === "").map((model) => model.id))];
     if (JSON.stringify(names) !== this.#offered) {
       this.#offered = JSON.stringify(names);
-      const select = at("place-model");
-      const chosen = select.value;
-      select.replaceChildren(...names.map((name) => new Option(name, name)));
-      if (names.includes(chosen)) select.value = chosen;
+      offerIn(at("place-model"), names.map((name) => new Option(name, name)));
+      offerIn(at("place-draft"), [new Option("none", ""), ...names.map((name) => new Option(name, name))]);
       at("place-look").disabled = names.length === 0;
     }
     patchList(at("place-nodes"), nodes(state).filter((node) => !node.leaving), (node) => node.id, nodeCheck);
@@ -38,29 +36,30 @@ export class Place {
 
   async #look() {
     const asked = this.#forget();
-    const model = at("place-model").value;
-    const { value, problem } = await order("GET", previewsUrl(wishes(model)));
+    const wish = wishes();
+    const { model } = wish;
+    const { value, problem } = await order("GET", previewsUrl(wish));
     if (asked !== this.#asked) return; // the form says something else by now
     setOptional(at("place-problem"), problem);
     if (problem !== "") return;
     const { choices, ruled_out: ruled } = value;
     const rows = choices.map((choice, index) => ({ choice, index }));
-    patchList(at("place-choices"), rows, ({ index }) => index, () => choiceRow((choice) => this.#place(model, choice)));
+    patchList(at("place-choices"), rows, ({ index }) => index, () => choiceRow((choice) => this.#place(wish, choice)));
     showRuled(ruled, choices.length === 0);
     const words = choices.length === 0 ? "There is no way to place it: see what is out of the question." : "";
     setOptional(at("place-problem"), words);
     this.#announce(choices.length === 0 ? "" : `${choices.length} ways to place ${model}, best first.`);
   }
 
-  async #place(model, choice) {
+  async #place(wish, choice) {
     const asked = this.#asked;
-    const { problem } = await order("POST", "/v1/instances", bodyOf(model, choice));
+    const { problem } = await order("POST", "/v1/instances", bodyOf(wish, choice));
     if (problem !== "") {
       setOptional(at("place-problem"), problem);
       return false;
     }
     if (asked === this.#asked) this.#forget();
-    this.#announce(`${model} is being placed on ${whereOf(choice)}.`);
+    this.#announce(`${wish.model} is being placed on ${whereOf(choice)}.`);
     at("instances-title").focus({ preventScroll: true });
     return true;
   }
@@ -75,14 +74,23 @@ export class Place {
   }
 }
 
-function wishes(model) {
+/** What is chosen stays chosen, while it is there. */
+function offerIn(select, options) {
+  const chosen = select.value;
+  select.replaceChildren(...options);
+  if (options.some((option) => option.value === chosen)) select.value = chosen;
+}
+
+function wishes() {
   const boxes = [...at("place-nodes").querySelectorAll("input:checked")];
   return {
-    model,
+    model: at("place-model").value,
     sharding: at("place-sharding").value,
     stages: at("place-stages").value,
     context: at("place-context").value,
     nodes: boxes.map((box) => box.value),
+    kv_bits: at("place-kv-bits").value,
+    draft: at("place-draft").value,
   };
 }
 

@@ -42,10 +42,15 @@ function stagesOf({ stages, nodes }) {
   return stages.length > 0 || nodes.length === 0 ? stages : [{ first: 0, end: 0, nodes }];
 }
 
+const KEEPS_NOTHING = {
+  kv_limit_bytes: 0, prefix_bytes: 0, prompt_tokens: 0, cached_tokens: 0, drafted_tokens: 0, accepted_tokens: 0, preempted: 0,
+  kv_bits: null, draft: null,
+};
+
 /** What there is to show of an instance that has said nothing itself. */
 function silent(instance, { reason, at }) {
   return {
-    ...instance, nodes: instance.stages.flatMap((stage) => stage.nodes), phase: "waiting", reason: reason || UNHEARD,
+    ...KEEPS_NOTHING, ...instance, nodes: instance.stages.flatMap((stage) => stage.nodes), phase: "waiting", reason: reason || UNHEARD,
     since: at, progress: null, restarts: 0, running: 0, prefilling: 0, waiting: 0, kv_bytes: 0, active_bytes: 0,
     cached_bytes: 0, tokens_per_s: 0,
   };

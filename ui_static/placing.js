@@ -4,17 +4,19 @@ import { plural } from "./format.js";
 import { layersOf } from "./stages.js";
 
 /** The address of the choices for what the form says; what is left empty is chosen by the node. */
-export function previewsUrl({ model, sharding, stages, context, nodes }) {
+export function previewsUrl({ model, sharding, stages, context, nodes, kv_bits, draft }) {
   const query = new URLSearchParams({ model });
-  for (const [name, value] of Object.entries({ sharding, stages, context, nodes: nodes.join(",") })) {
+  for (const [name, value] of Object.entries({ sharding, stages, context, nodes: nodes.join(","), kv_bits, draft })) {
     if (value !== "") query.set(name, value);
   }
   return `/v1/instances/previews?${query}`;
 }
 
-/** The body that places exactly this choice, whatever has changed since it was shown. */
-export function bodyOf(model, { sharding, interconnect, context, stages }) {
+/** The body that places exactly this choice of the form's, whatever has changed since it was shown. */
+export function bodyOf({ model, kv_bits: bits, draft }, { sharding, interconnect, context, stages }) {
   return {
+    ...(bits === "" ? {} : { kv_bits: Number(bits) }),
+    ...(draft === "" ? {} : { draft }),
     model, sharding, interconnect, context,
     nodes: stages.flatMap((stage) => stage.nodes),
     layers: stages.map((stage) => stage.end - stage.first),

@@ -40,9 +40,15 @@ function show(element, slots, request, now) {
   slots.stop.setAttribute("aria-label", `Stop request ${request.id}`);
 }
 
-function reasonOf({ reason, sequences }) {
-  const answers = sequences > 1 ? plural(sequences, "answer") : "";
-  return [reason, answers].filter((part) => part !== "").join(", ");
+/** Why there is nothing new to see of a request, how long that may take, and what it asks for beyond one answer. */
+export function reasonOf({ reason, state, sequences, place, eta_s: eta, cached_tokens: cached, priority }) {
+  const parts = [reason];
+  if (state === "waiting" && place !== null) parts.push(place === 0 ? "it is the next" : `${integer(place)} before it`);
+  if (state !== "decode" && cached > 0) parts.push(`${plural(cached, "token")} kept from before`);
+  if (state === "prefill" && eta !== null) parts.push(`about ${duration(Math.max(1, Math.ceil(eta)))} to go`);
+  if (sequences > 1) parts.push(plural(sequences, "answer"));
+  if (priority !== 0) parts.push(`priority ${priority}`);
+  return parts.filter((part) => part !== "").join(", ");
 }
 
 /** Tokens of the prompt: all of them, or how many are computed while some are not. */

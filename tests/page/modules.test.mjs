@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { phaseNews } from "../../ui_static/announcer.js";
+import { cachesOf, kvName, kvShares } from "../../ui_static/caches.js";
 import { CompletionError, eventsOf, problemOf } from "../../ui_static/completion.js";
 import * as conversation from "../../ui_static/conversation.js";
 import * as facts from "../../ui_static/facts.js";
@@ -12,6 +13,7 @@ import { backoffMs } from "../../ui_static/live.js";
 import { placed } from "../../ui_static/placed.js";
 import { bodyOf, kindOf, previewsUrl, whereOf } from "../../ui_static/placing.js";
 import { partsOf } from "../../ui_static/prose.js";
+import { reasonOf } from "../../ui_static/requests.js";
 import { SseParser } from "../../ui_static/sse.js";
 import { layersOf, rankPhase } from "../../ui_static/stages.js";
 
@@ -203,17 +205,20 @@ test("a declaration of a snapshot can be withdrawn later", () => {
 });
 
 test("only what the form says is asked for", () => {
-  const open = { model: "org/m", sharding: "", stages: "", context: "", nodes: [] };
+  const open = { model: "org/m", sharding: "", stages: "", context: "", nodes: [], kv_bits: "", draft: "" };
   assert.equal(previewsUrl(open), "/v1/instances/previews?model=org%2Fm");
-  const fixed = { model: "m", sharding: "pipeline", stages: "2", context: "512", nodes: ["n", "o"] };
-  assert.equal(previewsUrl(fixed), "/v1/instances/previews?model=m&sharding=pipeline&stages=2&context=512&nodes=n%2Co");
+  const fixed = { model: "m", sharding: "pipeline", stages: "2", context: "512", nodes: ["n", "o"], kv_bits: "8", draft: "d" };
+  const query = "model=m&sharding=pipeline&stages=2&context=512&nodes=n%2Co&kv_bits=8&draft=d";
+  assert.equal(previewsUrl(fixed), `/v1/instances/previews?${query}`);
 });
 
 test("a choice is placed as it was shown, and told by its layers", () => {
   const choice = { sharding: "hybrid", interconnect: "ring", context: 2048, stages: [stage(0, 3, "a", "b"), stage(3, 4, "c", "d")] };
-  assert.deepEqual(bodyOf("m", choice), {
+  const body = {
     model: "m", sharding: "hybrid", interconnect: "ring", context: 2048, nodes: ["a", "b", "c", "d"], layers: [3, 1], stages: 2, tensor: 2,
-  });
+  };
+  assert.deepEqual(bodyOf({ model: "m", kv_bits: "", draft: "" }, choice), body);
+  assert.deepEqual(bodyOf({ model: "m", kv_bits: "4", draft: "d" }, choice), { ...body, kv_bits: 4, draft: "d" });
   assert.equal(whereOf(choice), "a + b: layers 1–3 → c + d: layer 4");
   assert.equal(kindOf(choice), "hybrid, 2,048 tokens");
   assert.equal(whereOf({ stages: [stage(0, 4, "a")] }), "a");
@@ -225,4 +230,42 @@ test("layers are counted from one, and a rank says how far it is", () => {
   assert.equal(layersOf({ first: 4, end: 8 }), "Layers 5–8");
   assert.equal(rankPhase({ phase: "loading", progress: 0.4 }), "loading 40 %");
   assert.equal(rankPhase({ phase: "ready", progress: 1 }), "ready");
+});
+
+const plainRequest = { reason: "its turn", state: "waiting", sequences: 1, place: null, eta_s: null, cached_tokens: 0, priority: 0 };
+
+test("a request that waits says its place, and one in prefill what is kept and how long the rest takes", () => {
+  const words = (fields) => reasonOf({ ...plainRequest, ...fields });
+  assert.equal(words({}), "its turn");
+  assert.equal(words({ place: 0 }), "its turn, it is the next");
+  assert.equal(words({ place: 1200, sequences: 2, priority: -1 }), "its turn, 1,200 before it, 2 answers, priority -1");
+  const prefill = { state: "prefill", reason: "computing the prompt", place: null, cached_tokens: 3072, eta_s: 11.2 };
+  assert.equal(words(prefill), "computing the prompt, 3,072 tokens kept from before, about 12 s to go");
+  assert.equal(words({ ...prefill, eta_s: 0.01, cached_tokens: 0 }), "computing the prompt, about 1 s to go");
+  assert.equal(words({ ...prefill, state: "decode", reason: "generating" }), "generating");
+});
+
+test("an instance says what it keeps, and nothing of what it does not use", () => {
+  const [idle] = facts.instances(known(instance("a", {})));
+  assert.equal(cachesOf(idle), "");
+  assert.equal(kvName(idle), "KV cache");
+  assert.equal(kvShares(idle), null);
+  const busy = {
+    ...idle, kv_bytes: 3 * 2 ** 30, prefix_bytes: 2 ** 30, kv_limit_bytes: 4 * 2 ** 30, prompt_tokens: 2000, cached_tokens: 1260,
+    kv_bits: 8, drafted_tokens: 200, accepted_tokens: 142, draft: "tiny", preempted: 1,
+  };
+  assert.deepEqual(kvShares(busy), { used: 0.5, kept: 0.25 });
+  assert.equal(kvName(busy), "KV cache, of 4.00 GiB");
+  assert.equal(cachesOf(busy), [
+    "1.00 GiB kept for prompts that begin the same", "63 % of 2,000 prompt tokens not computed again", "KV cache in 8 bits",
+    "71 % of tokens guessed by tiny were right", "1 answer put off for want of memory",
+  ].join(" · "));
+  assert.equal(cachesOf({ ...idle, drafted_tokens: 4, accepted_tokens: 1 }), "25 % of tokens guessed were right");
+  assert.equal(cachesOf({ ...idle, draft: "tiny" }), "tokens guessed by tiny");
+});
+
+test("an instance that has said nothing yet keeps nothing", () => {
+  const cluster = { node: "n", version: "1", nodes: [NODE], declared: [{ ...declaration(1, 1), said_by: "n" }] };
+  const [silent] = facts.instances(facts.reduce(facts.NOTHING, { kind: "snapshot", cluster }));
+  assert.equal(cachesOf(silent), "");
 });

@@ -1,5 +1,6 @@
 """The cluster's facts as the page shows them, and the buttons that stop requests."""
 
+from msgspec.structs import replace
 from playwright.async_api import Page, expect
 
 from bus.messages.base import ModelId, NodeId
@@ -80,6 +81,40 @@ async def test_requests_come_and_go(status: Page, stand_in: StandIn) -> None:
     stand_in.withdraw(first)
     await expect(row).to_have_count(0)
     await expect(status.locator("#requests-empty")).to_be_visible()
+
+
+async def test_who_waits_sees_its_place_and_who_is_computed_how_long_it_takes(
+    status: Page, stand_in: StandIn
+) -> None:
+    waiting = request(state=RequestState.WAITING, reason="waiting for memory", prefilled_tokens=0)
+    reason = status.locator(".request [data-slot=reason]")
+    stand_in.publish(replace(waiting, place=3))
+    await expect(reason).to_have_text("waiting for memory, 3 before it")
+    stand_in.publish(replace(waiting, place=0))
+    await expect(reason).to_have_text("waiting for memory, it is the next")
+    prefill = request(state=RequestState.PREFILL, reason="computing the prompt", prefilled_tokens=64)
+    stand_in.publish(replace(prefill, cached_tokens=48, eta_s=11.2))
+    await expect(reason).to_have_text("computing the prompt, 48 tokens kept from before, about 12 s to go")
+
+
+async def test_an_instance_shows_what_it_keeps_and_what_that_saves(status: Page, stand_in: StandIn) -> None:
+    card = status.locator(".instance")
+    await expect(card.locator("[data-slot=kv-meter]")).to_be_hidden()
+    await expect(card.locator("[data-slot=caches]")).to_be_hidden()
+    keeps = replace(
+        instance(running=3),
+        kv_bytes=3 * GIB,
+        kv_limit_bytes=4 * GIB,
+        prefix_bytes=GIB,
+        prompt_tokens=2000,
+        cached_tokens=1260,
+        kv_bits=8,
+    )
+    stand_in.publish(keeps)
+    await expect(card.locator("[data-slot=kv-name]")).to_have_text("KV cache, of 4.00 GiB")
+    await expect(card.get_by_role("img", name="KV cache: 75 % in use")).to_be_visible()
+    for words in ("1.00 GiB kept", "63 % of 2,000 prompt tokens", "KV cache in 8 bits"):
+        await expect(card.locator("[data-slot=caches]")).to_contain_text(words)
 
 
 async def test_each_request_has_a_stop_button_of_its_own(status: Page, stand_in: StandIn) -> None:

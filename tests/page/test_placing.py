@@ -2,10 +2,10 @@
 
 from playwright.async_api import Page, expect
 
-from bus.messages.base import NodeId
+from bus.messages.base import ModelId, NodeId
 from bus.messages.engine import Phase
 from bus.messages.placement import Previews, Ruled, Sharding
-from tests.page.clusters import HERE, choice, coordinator, declared, instance, node, rank, stages
+from tests.page.clusters import HERE, choice, coordinator, declared, instance, model, node, rank, stages
 from tests.page.conftest import ONE_LOOP
 from tests.page.standin import StandIn
 
@@ -152,6 +152,23 @@ async def test_what_the_form_fixes_is_asked_for(status: Page, stand_in: StandIn)
         "context": "512",
         "nodes": f"{ATTIC},{CELLAR}",
     }
+
+
+async def test_the_cache_and_a_draft_model_are_chosen_among_the_further_settings(
+    status: Page, stand_in: StandIn
+) -> None:
+    stand_in.publish(model(id=ModelId("tiny")))
+    stand_in.previews = Previews((ALONE,))
+    await status.get_by_text("Place a model", exact=True).click()
+    await expect(status.get_by_label("KV cache")).to_be_hidden()
+    await status.get_by_text("More settings").click()
+    await status.get_by_label("KV cache").select_option("8 bits")
+    await status.get_by_label("Draft model").select_option("tiny")
+    await status.get_by_role("button", name="Show choices").click()
+    assert await stand_in.previewed.get() == {"model": "guide", "kv_bits": "8", "draft": "tiny"}
+    await status.get_by_role("button", name="Place on study").click()
+    placed = await stand_in.placed.get()
+    assert (placed["model"], placed["kv_bits"], placed["draft"]) == ("guide", 8, "tiny")
 
 
 async def test_what_is_impossible_says_why_at_once(status: Page, stand_in: StandIn) -> None:
