@@ -65,10 +65,11 @@ class Shelf:
     def kept(self) -> str:
         """The name of the latest share that is whole, as far as can be told without reading its arrays.
 
-        Empty: there is none. Removes those that are not whole.
+        Empty: there is none. Removes those with anything wrong; what is not finished may be in the making.
         """
         whole = ""
-        for folder in sorted(self._own(), key=_modified):
+        finished = [folder for folder in self._own() if not folder.name.endswith(PARTIAL)]
+        for folder in sorted(finished, key=_modified):
             try:
                 whole = _read_manifest(folder).name
             except (OSError, ValueError, msgspec.MsgspecError) as error:
@@ -184,8 +185,6 @@ def _write(folder: Path, name: str, shares: Mapping[int, Share], record: bytes) 
 
 def _read_manifest(folder: Path) -> _Manifest:
     """Raises OSError, ValueError or MsgspecError for a folder that is not whole."""
-    if folder.name.endswith(PARTIAL):
-        raise ValueError("it was never finished")
     manifest = msgspec.msgpack.decode((folder / MANIFEST).read_bytes(), type=_Manifest)
     if not folder.name.endswith(f".{manifest.name}"):
         raise ValueError(f"it was saved as {manifest.name}")

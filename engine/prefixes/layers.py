@@ -36,6 +36,10 @@ class Piece:
         """A copy, not computed yet: a view would hold the memory of the whole."""
         return Piece(tuple(mx.contiguous(array[:, :, begin:end]) for array in self.arrays), self.made_with)
 
+    def first(self, count: int) -> "Piece":
+        """A view, for what is copied in its turn."""
+        return Piece(tuple(array[:, :, :count] for array in self.arrays), self.made_with)
+
 
 class _Stateful(Protocol):
     """Any cache of mlx-lm's."""

@@ -113,7 +113,7 @@ class Segments:
         shares = [(self._of(node), count) for node, count in path]
         own = list(leaves(caches))
         for place, leaf in enumerate(leaf for leaf in own if can_cut(leaf)):
-            fill(leaf, [share.tokens[place].part(0, count) for share, count in shares])
+            fill(leaf, [share.tokens[place].first(count) for share, count in shares])
         if self._states:
             node = path[-1][0]
             states = self._of(node).states
