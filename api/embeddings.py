@@ -27,16 +27,17 @@ class EmbeddingRoute:
         """All embeddings at once."""
         name = new_id(request, "embd")
         body = decode(await read_body(request, self._generations.settings), EmbeddingBody)
-        return await self._generations.whole(
-            request, embedding_order(body, name), EmbeddingAnswer(body), "input"
-        )
+        order = embedding_order(body, name)
+        answer = EmbeddingAnswer(body, len(order.prompts))
+        return await self._generations.whole(request, order, answer, "input")
 
 
 class EmbeddingAnswer:
     """A request's embeddings as one list."""
 
-    def __init__(self, body: EmbeddingBody) -> None:
+    def __init__(self, body: EmbeddingBody, inputs: int) -> None:
         self._body = body
+        self._inputs = inputs
         self._points: dict[int, bytes] = {}
 
     def chunk(self, event: Chunk) -> None:
@@ -46,7 +47,7 @@ class EmbeddingAnswer:
 
     def completed(self, event: Completed) -> bytes:
         """The whole body. Raises ApiError 400 when more dimensions are asked for than there are."""
-        items = (self._item(index, point) for index, point in sorted(self._points.items()))
+        items = (self._item(index, self._points[index]) for index in range(self._inputs))
         tokens = event.usage.prompt_tokens
         return msgspec.json.encode(
             EmbeddingList("list", tuple(items), self._body.model, EmbeddingUsage(tokens, tokens))

@@ -44,6 +44,7 @@ def reasoning_wish(body: ChatBody) -> ReasoningWish:
         _switch(thinking),
         reasoning.enabled,
         False if budget == 0 else None,
+        True if reasoning.max_tokens else None,
         None if effort is None else effort != "none",
     )
     return ReasoningWish(

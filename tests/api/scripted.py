@@ -1,6 +1,7 @@
 """A gateway that plays scripts instead of running models, and a real server in front of it."""
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -78,6 +79,19 @@ async def hello(order: Order, say: Say) -> None:
     for index in answers:
         say(Chunk(index, f" {index}", generated=2, finish=finish(2)))
     say(completed(order))
+
+
+async def points(order: Order, say: Say) -> None:
+    """The embedding of input i is (3, 4, i); the last is told first."""
+    say(admitted(order))
+    for index in reversed(range(len(order.prompts))):
+        say(Chunk(index, embedding=struct.pack("<3f", 3, 4, index), finish=finish(0)))
+    say(Completed(Usage(PROMPT_TOKENS * len(order.prompts), 0)))
+
+
+async def either(order: Order, say: Say) -> None:
+    """Answers, or embeddings."""
+    await (points if order.embed else hello)(order, say)
 
 
 def playing(*events: RequestEvent) -> Script:

@@ -11,7 +11,7 @@ from api.server import Server
 from api.settings import ApiSettings
 from bus.messages.generation import RefusalCode
 from tests.api.raw import ask, connected
-from tests.api.scripted import ScriptedGateway, playing, refused, silence
+from tests.api.scripted import ScriptedGateway, either, playing, refused, silence
 
 BODIES = {
     "/v1/chat/completions": {"model": "m", "messages": [{"role": "user", "content": "a"}], "priority": -2},
@@ -74,6 +74,7 @@ async def test_a_key_is_shown_in_either_header(url: str, door: OneEach, headers:
 
 @pytest.mark.parametrize("path", BODIES)
 async def test_the_keys_priority_and_the_bodys_add_up(gateway: ScriptedGateway, url: str, path: str) -> None:
+    gateway.script = either
     assert (await ask(url, "POST", path, BODIES[path])).status == 200
     assert gateway.order.priority == 12
 

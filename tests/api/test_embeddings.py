@@ -1,6 +1,6 @@
 """Embeddings as the official client reads them.
 
-It asks for base64 by itself, which its own type for the answer does not know: that is no test of strict validation.
+It asks for base64 by itself, which its own type for the answer does not know: it can't be strict then.
 """
 
 import base64
@@ -10,17 +10,8 @@ import pytest
 from openai import AsyncOpenAI, BadRequestError
 
 from bus.messages.generation import Prompt, RefusalCode, TextPrompt, TokenPrompt
-from bus.messages.request import Chunk, Completed, Order, Usage
 from tests.api.raw import Answer, ask
-from tests.api.scripted import Say, ScriptedGateway, admitted, finish, playing, refused
-
-
-async def points(order: Order, say: Say) -> None:
-    """Input i is at (3, 4, i); the last is told first."""
-    say(admitted(order))
-    for index in reversed(range(len(order.prompts))):
-        say(Chunk(index, embedding=struct.pack("<3f", 3, 4, index), finish=finish(0)))
-    say(Completed(Usage(7 * len(order.prompts), 0)))
+from tests.api.scripted import ScriptedGateway, playing, points, refused
 
 
 def data(answer: Answer) -> list[dict[str, object]]:

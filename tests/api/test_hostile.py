@@ -11,7 +11,7 @@ import pytest
 from bus.messages.generation import RefusalCode
 from bus.messages.request import Order
 from tests.api.raw import Answer, ask, connected
-from tests.api.scripted import Say, ScriptedGateway, hello, refused
+from tests.api.scripted import Say, ScriptedGateway, either, hello, refused
 
 BODIES: dict[str, dict[str, object]] = {
     "/v1/chat/completions": {
@@ -36,9 +36,20 @@ BODIES: dict[str, dict[str, object]] = {
         "logprobs": True,
         "top_logprobs": 3,
         "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}],
-        "tool_choice": "auto",
+        "tool_choice": {
+            "type": "allowed_tools",
+            "allowed_tools": {"mode": "auto", "tools": [{"type": "function", "function": {"name": "f"}}]},
+        },
         "top_k": 5,
         "chat_template_kwargs": {"a": 1},
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "x", "schema": {"type": "object"}, "strict": True},
+        },
+        "reasoning_effort": "low",
+        "reasoning": {"effort": "low", "max_tokens": 5, "exclude": False},
+        "thinking": {"type": "enabled", "budget_tokens": 5},
+        "priority": 1,
     },
     "/v1/completions": {
         "model": "m",
@@ -50,6 +61,13 @@ BODIES: dict[str, dict[str, object]] = {
         "stop": "x",
         "seed": -1,
         "frequency_penalty": 1,
+        "structured_outputs": {"choice": ["a", "b"]},
+    },
+    "/v1/embeddings": {
+        "model": "m",
+        "input": ["a", "b"],
+        "encoding_format": "base64",
+        "dimensions": 2,
     },
 }
 
@@ -126,6 +144,7 @@ def is_clear(answer: Answer) -> bool:
 
 
 async def test_a_thousand_mutated_bodies_are_each_answered(gateway: ScriptedGateway, url: str) -> None:
+    gateway.script = either
     dice = random.Random(2)
     refusals = 0
     async with connected(url) as connection:

@@ -65,9 +65,8 @@ async def test_everything_can_be_fixed(gateway: ScriptedGateway, url: str) -> No
 async def test_how_the_cache_is_kept_and_who_guesses_can_be_fixed(gateway: ScriptedGateway, url: str) -> None:
     asked = {"kv_bits": 8, "kv_bytes": 2**40, "draft": "small", "speculate": False}
     assert (await place(url, **asked)).status == 201
-    assert (
-        await previews(url, "model=m&kv_bits=8&kv_bytes=1099511627776&draft=small&speculate=false")
-    ).status == 200
+    query = "model=m&kv_bits=8&kv_bytes=1099511627776&draft=small&speculate=false"
+    assert (await previews(url, query)).status == 200
     wish = Wish(ModelId("m"), kv_bits=8, kv_bytes=2**40, draft=ModelId("small"), speculate=False)
     assert gateway.created == [(wish, 1)]
     assert gateway.previewed == [wish]

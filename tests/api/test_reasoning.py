@@ -23,6 +23,7 @@ def body(**fields: object) -> ChatBody:
         ({"reasoning_effort": "none"}, ReasoningWish(False)),
         ({"reasoning_effort": "xhigh"}, ReasoningWish(True, "xhigh")),
         ({"reasoning": {"effort": "low", "max_tokens": 64}}, ReasoningWish(True, "low", 64)),
+        ({"reasoning": {"max_tokens": 64}}, ReasoningWish(True, None, 64)),
         ({"reasoning": {"enabled": True}}, ReasoningWish(True)),
         ({"reasoning": {"enabled": False, "effort": "high"}}, ReasoningWish(False, "high")),
         ({"enable_thinking": True}, ReasoningWish(True)),

@@ -60,7 +60,10 @@ async def idle(node: str) -> None:
 async def is_idle(session: aiohttp.ClientSession, node: str) -> bool:
     async with session.get(f"{node}/v1/cluster") as response:
         state = await response.json()
-    held = [(i["running"], i["prefilling"], i["waiting"], i["kv_bytes"]) for i in state["instances"]]
+    held = [
+        (i["running"], i["prefilling"], i["waiting"], i["kv_bytes"] - i["prefix_bytes"])
+        for i in state["instances"]
+    ]
     return held == [(0, 0, 0, 0)] and state["requests"] == []
 
 
@@ -102,8 +105,12 @@ async def test_usage_is_the_same_streamed_and_whole(client: AsyncOpenAI) -> None
     answer = await client.chat.completions.create(model=MODEL, messages=ASK, temperature=0, max_tokens=24)
     last = (await chunks(client, stream_options={"include_usage": True}))[-1]
     assert last.choices == []
-    assert last.usage == answer.usage
     assert last.usage is not None
+    assert answer.usage is not None
+    # What was kept from before differs: the second time it is more.
+    assert last.usage.completion_tokens_details == answer.usage.completion_tokens_details
+    assert last.usage.completion_tokens == answer.usage.completion_tokens
+    assert last.usage.prompt_tokens == answer.usage.prompt_tokens
     assert last.usage.prompt_tokens > 0
     assert last.usage.total_tokens == last.usage.prompt_tokens + last.usage.completion_tokens
 
@@ -211,20 +218,6 @@ async def test_with_tool_choice_none_no_tool_is_called(client: AsyncOpenAI) -> N
         max_tokens=32,
     )
     assert not answer.choices[0].message.tool_calls
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"tools": [TOOL], "tool_choice": "required"},
-        {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "get_weather"}}},
-        {"response_format": {"type": "json_object"}},
-        {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}},
-    ],
-)
-async def test_what_is_not_served_yet_is_refused(client: AsyncOpenAI, options: dict[str, object]) -> None:
-    with pytest.raises(BadRequestError, match="not served yet"):
-        await whole(client, **options)
 
 
 async def test_too_long_a_conversation_is_refused(client: AsyncOpenAI) -> None:

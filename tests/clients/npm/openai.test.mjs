@@ -11,7 +11,7 @@ const messages = [{ role: 'user', content: 'What is exo_actors?' }]
 const greedy = { model, messages, temperature: 0, max_tokens: 24 }
 const tool = {
   type: 'function',
-  function: { name: 'weather', parameters: { type: 'object', properties: { city: { type: 'string' } } } },
+  function: { name: 'weather', parameters: { type: 'object', properties: { city: { enum: ['Oslo', 'Rome'] } }, required: ['city'], additionalProperties: false } },
 }
 
 async function collect(stream) {
@@ -79,16 +79,45 @@ test('max_tokens ends with length', async () => {
   assert.equal(answer.usage.completion_tokens, 2)
 })
 
-test('forced tools and formats are refused', async () => {
-  const refused = { status: 400, code: 'unsupported_value' }
-  await assert.rejects(
-    client.chat.completions.create({ ...greedy, tools: [tool], tool_choice: 'required' }),
-    refused,
-  )
-  await assert.rejects(
-    client.chat.completions.create({ ...greedy, response_format: { type: 'json_object' } }),
-    refused,
-  )
+test('an answer keeps to its schema, streamed and not', async () => {
+  const schema = {
+    type: 'object',
+    properties: { mood: { enum: ['calm', 'busy'] }, ready: { type: 'boolean' } },
+    required: ['mood', 'ready'],
+    additionalProperties: false,
+  }
+  const json_schema = { name: 'state', strict: true, schema }
+  const options = { ...greedy, max_tokens: 64, response_format: { type: 'json_schema', json_schema } }
+  const whole = await client.chat.completions.create(options)
+  const found = JSON.parse(whole.choices[0].message.content)
+  assert.ok(schema.properties.mood.enum.includes(found.mood))
+  assert.equal(typeof found.ready, 'boolean')
+  const streamed = await client.chat.completions.stream(options).finalContent()
+  assert.deepEqual(JSON.parse(streamed), found)
+})
+
+test('a schema that makes no sense is refused', async () => {
+  const json_schema = { name: 'x', schema: { $ref: '#/$defs/nothing' } }
+  const options = { ...greedy, response_format: { type: 'json_schema', json_schema } }
+  await assert.rejects(client.chat.completions.create(options), { status: 400, param: 'response_format' })
+})
+
+test('a tool that has to be called is called, and the stream helper puts the call together', async () => {
+  const options = { ...greedy, max_tokens: 96, tools: [tool], parallel_tool_calls: false }
+  const whole = await client.chat.completions.create({ ...options, tool_choice: 'required' })
+  assert.equal(whole.choices[0].finish_reason, 'tool_calls')
+  const [call] = whole.choices[0].message.tool_calls
+  assert.equal(call.function.name, 'weather')
+  const named = { type: 'function', function: { name: 'weather' } }
+  const streamed = await client.chat.completions
+    .stream({ ...options, tool_choice: named })
+    .finalChatCompletion()
+  assert.equal(streamed.choices[0].finish_reason, 'stop')
+  assert.equal(streamed.choices[0].message.tool_calls[0].function.name, 'weather')
+})
+
+test('a model that was not made for embeddings says so', async () => {
+  await assert.rejects(client.embeddings.create({ model, input: 'a' }), { status: 400 })
 })
 
 test('tools may be offered', async () => {
