@@ -1,10 +1,10 @@
 """Who may begin, and who gives way, so that KV cache never takes more than its budget.
 
 Memory is counted ahead: what is admitted has room to grow for a while, and each step is looked at before it
-is taken. When there is too little, kept prefixes go first; then nobody is admitted any more; then the youngest
-sequences are put off, to go on later from their tokens. The oldest one never is, so that it ends some day,
-and after it every other: provided that those who wait, put off or new, are asked about in the order in which
-they arrived, and that no limit is above `room_ever`.
+is taken. When there is too little, kept prefixes go first; then nobody is admitted any more; then the
+youngest sequences are put off, to go on later from their tokens. The oldest one never is, so that it ends
+some day, and after it every other: provided that those who wait, put off or new, are asked about in the order
+in which they arrived, and that no limit is above `room_ever`.
 """
 
 from collections.abc import Sequence
