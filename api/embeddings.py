@@ -16,6 +16,9 @@ from api.schema import EmbeddingBody, decode
 from api.shapes import EmbeddingItem, EmbeddingList, EmbeddingUsage
 from bus.messages.request import Chunk, Completed
 
+MOST_AT_ONCE = 128
+"""Inputs that are with the engine together; the others of the same request come after them."""
+
 
 class EmbeddingRoute:
     """The route's handler."""
@@ -29,7 +32,7 @@ class EmbeddingRoute:
         body = decode(await read_body(request, self._generations.settings), EmbeddingBody)
         order = embedding_order(body, name)
         answer = EmbeddingAnswer(body, len(order.prompts))
-        return await self._generations.whole(request, order, answer, "input")
+        return await self._generations.whole(request, order, answer, "input", MOST_AT_ONCE)
 
 
 class EmbeddingAnswer:

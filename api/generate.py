@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Hashable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Hashable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import msgspec
 from aiohttp import web
@@ -17,8 +17,18 @@ from api.outbox import Outbox
 from api.settings import ApiSettings
 from api.stream import ClientGone, EventStream
 from api.telling import Answer, Telling
+from bus.messages.base import RequestId
 from bus.messages.generation import Refusal, RefusalCode
-from bus.messages.request import Admitted, Chunk, Completed, Failed, Order, RequestEvent, Waiting
+from bus.messages.request import (
+    Admitted,
+    Chunk,
+    Completed,
+    Failed,
+    Order,
+    RequestEvent,
+    Usage,
+    Waiting,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -47,23 +57,36 @@ class Generations:
             generation.cancel("the node is shutting down")
 
     async def whole(
-        self, request: web.Request, order: Order, answer: Answer, prompt_param: str
+        self, request: web.Request, order: Order, answer: Answer, prompt_param: str, most: int | None = None
     ) -> web.Response:
-        """Follow a request to its end, and answer in one piece. Raises ApiError."""
+        """Follow a request to its end, and answer in one piece. Raises ApiError.
+
+        With `most`, an order of more prompts is carried out in parts of so many, one after the other, so
+        that it does not fill the queue for everybody else; for one answer to each prompt only.
+        """
+        with self._admitted(request, order) as ranked:
+            usage = Usage(0, 0)
+            for first, part in _parts(ranked, most or len(order.prompts)):
+                end = await self._followed(part, first, answer, prompt_param)
+                usage = _added(usage, end.usage)
+        return web.Response(body=answer.completed(Completed(usage)), content_type="application/json")
+
+    async def _followed(self, order: Order, first: int, answer: Answer, prompt_param: str) -> Completed:
+        """Tell the answer what comes, its first index being this one, up to the good end."""
         end: Completed | Failed | None = None
-        async with self._open(request, order) as (generation, meter):
+        async with self._open(order) as (generation, meter):
             async for event in generation:
                 meter.observe(event)
                 match event:
                     case Chunk():
-                        answer.chunk(event)
+                        answer.chunk(msgspec.structs.replace(event, index=first + event.index))
                     case Completed() | Failed():
                         end = event
                     case Waiting() | Admitted():
                         pass
         match end:
             case Completed():
-                return web.Response(body=answer.completed(end), content_type="application/json")
+                return end
             case Failed(refusal):
                 raise ApiError(self._fault(refusal, prompt_param))
             case None:
@@ -76,11 +99,9 @@ class Generations:
         stream = EventStream(request, self.settings.stall_s)
         narration = Narration(stream, telling, lambda r: self._fault(r, prompt_param), self.settings)
         try:
-            async with (
-                self._open(request, order) as (generation, meter),
-                _filled(generation, meter) as outbox,
-            ):
-                await narration.run(outbox)
+            with self._admitted(request, order) as ranked:
+                async with self._open(ranked) as (generation, meter), _filled(generation, meter) as outbox:
+                    await narration.run(outbox)
         except ClientGone as gone:
             logger.debug("%s: %s", order.request, gone)
         except Exception as error:
@@ -89,25 +110,51 @@ class Generations:
             await _break_off(stream, telling, error)
         return stream.response
 
-    @asynccontextmanager
-    async def _open(self, request: web.Request, order: Order) -> AsyncIterator[tuple[Generation, Meter]]:
-        """A request under way; leaving the block before its end kills its actor."""
+    @contextmanager
+    def _admitted(self, request: web.Request, order: Order) -> Iterator[Order]:
+        """The order at its key's priority, while there is a place for it. Raises ApiError."""
         if self._stopping:
             raise ApiError(stopping())
         with self._admission.enter(key_of(request)) as priority:
-            ranked = msgspec.structs.replace(order, priority=order.priority + priority)
-            async with self._gateway.open(ranked) as generation:
-                self._live.add(generation)
-                try:
-                    with self._metrics.meter() as meter:
-                        yield generation, meter
-                finally:
-                    self._live.discard(generation)
+            yield msgspec.structs.replace(order, priority=order.priority + priority)
+
+    @asynccontextmanager
+    async def _open(self, order: Order) -> AsyncIterator[tuple[Generation, Meter]]:
+        """A request under way; leaving the block before its end kills its actor."""
+        if self._stopping:
+            raise ApiError(stopping())
+        async with self._gateway.open(order) as generation:
+            self._live.add(generation)
+            try:
+                with self._metrics.meter() as meter:
+                    yield generation, meter
+            finally:
+                self._live.discard(generation)
 
     def _fault(self, refusal: Refusal, prompt_param: str) -> Fault:
         if self._stopping and refusal.code is RefusalCode.CANCELLED:
             return stopping()
         return fault_of(refusal, prompt_param)
+
+
+def _parts(order: Order, most: int) -> Iterator[tuple[int, Order]]:
+    """An order as one or several of so many prompts at most, each with the index of its first answer."""
+    if len(order.prompts) <= most:
+        yield 0, order
+        return
+    for first in range(0, len(order.prompts), most):
+        name = RequestId(f"{order.request}-{first // most + 1}")
+        prompts = order.prompts[first : first + most]
+        yield first, msgspec.structs.replace(order, request=name, prompts=prompts)
+
+
+def _added(one: Usage, other: Usage) -> Usage:
+    return Usage(
+        one.prompt_tokens + other.prompt_tokens,
+        one.completion_tokens + other.completion_tokens,
+        one.reasoning_tokens + other.reasoning_tokens,
+        one.cached_tokens + other.cached_tokens,
+    )
 
 
 async def _break_off(stream: EventStream, telling: Telling, error: Exception) -> None:

@@ -7,11 +7,12 @@ import base64
 import struct
 
 import pytest
-from openai import AsyncOpenAI, BadRequestError
+from openai import APIStatusError, AsyncOpenAI, BadRequestError
 
 from bus.messages.generation import Prompt, RefusalCode, TextPrompt, TokenPrompt
+from bus.messages.request import Order
 from tests.api.raw import Answer, ask
-from tests.api.scripted import ScriptedGateway, playing, points, refused
+from tests.api.scripted import Say, ScriptedGateway, playing, points, refused
 
 
 def data(answer: Answer) -> list[dict[str, object]]:
@@ -89,9 +90,30 @@ async def test_what_is_wrong_is_named(url: str, fields: dict[str, object], param
     assert (answer.status, answer.error["param"]) == (400, param)
 
 
-async def test_as_many_inputs_as_openai_takes_are_taken(lenient: AsyncOpenAI) -> None:
-    found = await lenient.embeddings.create(model="m", input=["a"] * 2048)
+async def test_as_many_inputs_as_openai_takes_are_taken_in_parts(
+    lenient: AsyncOpenAI, gateway: ScriptedGateway
+) -> None:
+    texts = [str(number) for number in range(2048)]
+    found = await lenient.embeddings.create(model="m", input=texts)
     assert [item.index for item in found.data] == list(range(2048))
+    assert [item.embedding[2] for item in found.data[126:131]] == [126, 127, 0, 1, 2]
+    assert found.usage.prompt_tokens == 7 * 2048
+    asked = [generation.order for generation in gateway.generations]
+    assert [len(order.prompts) for order in asked] == [128] * 16
+    assert len({order.request for order in asked}) == 16
+    assert tuple(prompt for order in asked for prompt in order.prompts) == tuple(map(TextPrompt, texts))
+
+
+async def test_a_part_that_is_refused_ends_the_whole(lenient: AsyncOpenAI, gateway: ScriptedGateway) -> None:
+    async def second_refused(order: Order, say: Say) -> None:
+        last = len(gateway.generations) == 2
+        await (playing(refused(RefusalCode.CANCELLED, "stopped")) if last else points)(order, say)
+
+    gateway.script = second_refused
+    with pytest.raises(APIStatusError) as caught:
+        await lenient.embeddings.create(model="m", input=["a"] * 300)
+    assert caught.value.status_code == 499
+    assert len(gateway.generations) == 2
 
 
 @pytest.mark.parametrize(
