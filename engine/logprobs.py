@@ -52,9 +52,12 @@ def most_likely(
     ]
 
 
-def describe(token: int, text: str, likely: Likely, speller: Speller) -> TokenLogprob:
+def describe(token: int, text: str, likely: Likely | None, speller: Speller) -> TokenLogprob:
     """In the form that clients get. `text` is what the token added to the answer: of a character that
-    several tokens make up, the last one has it all, so that the texts join to the answer."""
+    several tokens make up, the last one has it all, so that the texts join to the answer. Without `likely`
+    there was nothing before the token that could make it likely."""
+    if likely is None:
+        return TokenLogprob(token, text, speller.bytes_of(token), None)
     return TokenLogprob(
         token=token,
         text=text,

@@ -1,14 +1,14 @@
 """Sorts an answer's text: what is for the reader, what is reasoning, and what calls a tool."""
 
-import json
 import logging
-import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
 
-from bus.messages.generation import ToolCall
+from bus.messages.generation import ToolCallDelta
+from engine.tools.calls import Begun, CallReader, Done, More, Piece, Stray, Unread
+from engine.tools.formats import ToolFormat
 
 logger = logging.getLogger(__name__)
 
@@ -31,14 +31,6 @@ class Segment:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A call as a model wrote it. `arguments` is a JSON object, as text."""
-
-    name: str
-    arguments: str
-
-
 class Splitter(Protocol):
     """Cuts text at a model's own markers, and holds back what may become one."""
 
@@ -57,38 +49,36 @@ class Splitter(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class ToolFormat:
-    """How a model writes calls: what stands around them, and how to read what is between.
-
-    `parse` raises ValueError for what is no call.
-    """
-
-    start: str
-    end: str
-    parse: Callable[[str], Sequence[Call]]
-
-
-@dataclass(frozen=True, slots=True)
 class Said:
-    """What a piece of an answer says."""
+    """What a piece of an answer says. Its calls have no ids yet."""
 
     content: str = ""
     reasoning: str = ""
-    calls: tuple[ToolCall, ...] = ()
+    calls: tuple[ToolCallDelta, ...] = ()
+
+    def __add__(self, more: "Said") -> "Said":
+        return Said(
+            self.content + more.content, self.reasoning + more.reasoning, _joined(self.calls, more.calls)
+        )
 
 
 class Reply:
-    """Reads one answer as it comes. A call is given whole when it ends; one that can't be read is content."""
+    """Reads one answer as it comes: calls are told while they arrive, and what is no call is content."""
 
-    def __init__(self, splitter: Splitter | None, tools: ToolFormat | None) -> None:
-        """Without a splitter all text is content."""
+    def __init__(
+        self, splitter: Splitter | None, tools: ToolFormat | None, most_calls: int | None = None
+    ) -> None:
+        """Without a splitter all text is content. After `most_calls` calls, nothing more is read."""
         self._splitter = splitter
         self._tools = tools
-        self._call = ""
-        self._in_call = False
+        self._most_calls = most_calls
+        self._reader: CallReader | None = None
+        """Of the calls that the text stands in."""
+        self._begun = 0
+        self._ended = 0
+        """Of the answer's calls."""
         self._after_markup = False
         """Blank text that follows reasoning or a call is layout, not content."""
-        self.called = False
 
     @property
     def held(self) -> int:
@@ -99,6 +89,16 @@ class Reply:
     def reasoning(self) -> bool:
         """The text stands in the model's reasoning."""
         return self._splitter is not None and self._splitter.channel is Channel.REASONING
+
+    @property
+    def called(self) -> bool:
+        """It has a call, or the beginning of one."""
+        return self._begun > 0
+
+    @property
+    def over(self) -> bool:
+        """It has all the calls that it may have: nothing after them counts."""
+        return self._most_calls is not None and self._ended >= self._most_calls
 
     def feed(self, text: str) -> Said:
         """Take more of the answer."""
@@ -111,31 +111,23 @@ class Reply:
         if self._splitter is None:
             return Said()
         said = self._sort([Segment(self._splitter.channel, self._splitter.flush())])
-        if not self._in_call:
-            return said
-        self._in_call = False
-        calls, raw = self._read_call(ended=False)
-        return Said(said.content + raw, said.reasoning, said.calls + calls)
+        return said + self._leave_calls(ended=False)
 
     def _sort(self, segments: Sequence[Segment]) -> Said:
-        content, reasoning = "", ""
-        calls: tuple[ToolCall, ...] = ()
+        said = Said()
         for segment in segments:
+            if self.over:
+                break
             if segment.channel is Channel.TOOL:
-                self._in_call = True
-                self._call += segment.text
+                said += self._in_calls(segment.text)
                 continue
-            if self._in_call:
-                self._in_call = False
-                read, raw = self._read_call(ended=True)
-                calls += read
-                content += raw
+            said += self._leave_calls(ended=True)
             if segment.channel is Channel.REASONING:
-                reasoning += segment.text
+                said += Said(reasoning=segment.text)
                 self._after_markup = True
-            elif segment.channel is Channel.CONTENT:
-                content += self._without_layout(segment.text)
-        return Said(content, reasoning, calls)
+            elif segment.channel is Channel.CONTENT and not self.over:
+                said += Said(content=self._without_layout(segment.text))
+        return said
 
     def _without_layout(self, text: str) -> str:
         if not self._after_markup:
@@ -144,34 +136,54 @@ class Reply:
         self._after_markup = not text
         return text
 
-    def _read_call(self, ended: bool) -> tuple[tuple[ToolCall, ...], str]:
-        """The calls in what stood between the markers, or else that text as it was written."""
-        text, self._call = self._call, ""
-        tools = self._tools
-        if tools is None:
-            return (), text
-        try:
-            calls = tools.parse(text)
-        except ValueError:
-            calls = ()
-        if not calls:
-            logger.info("a tool call of %d characters can't be read: given as content", len(text))
-            return (), tools.start + text + (tools.end if ended else "")
-        self.called = True
-        self._after_markup = True
-        return tuple(
-            ToolCall(f"call_{secrets.token_hex(12)}", call.name, call.arguments) for call in calls
-        ), ""
+    def _in_calls(self, text: str) -> Said:
+        if self._tools is None:
+            return Said(content=text)
+        if self._reader is None:
+            self._reader = self._tools.reader()
+        return self._tell(self._reader.feed(text), ended=False)
+
+    def _leave_calls(self, ended: bool) -> Said:
+        """`ended`: by the marker that ends calls, not with the answer."""
+        reader, self._reader = self._reader, None
+        if reader is None or self.over:
+            return Said()
+        return self._tell(reader.finish(ended), ended)
+
+    def _tell(self, pieces: Sequence[Piece], ended: bool) -> Said:
+        said = Said()
+        for piece in pieces:
+            if self.over:
+                break
+            match piece:
+                case Begun(name=name):
+                    said += Said(calls=(ToolCallDelta(self._begun, name=name),))
+                    self._begun += 1
+                    self._after_markup = True
+                case More(text=text):
+                    said += Said(calls=(ToolCallDelta(self._begun - 1, arguments=text),))
+                case Done():
+                    self._ended += 1
+                case Stray(text=text):
+                    said += Said(content=self._without_layout(text))
+                case Unread(text=text):
+                    said += Said(content=self._as_written(text, ended))
+        return said
+
+    def _as_written(self, text: str, ended: bool) -> str:
+        assert self._tools is not None
+        logger.info("a tool call of %d characters can't be read: given as content", len(text))
+        self._after_markup = False
+        return self._tools.start + text + (self._tools.end if ended else "")
 
 
-def as_call(name: object, arguments: object) -> Call:
-    """Check what a model's parser found. Raises ValueError."""
-    if not isinstance(name, str) or not name:
-        raise ValueError("a call without a name")
-    if isinstance(arguments, str):
-        arguments = json.loads(arguments)
-    if arguments is None:
-        arguments = {}
-    if not isinstance(arguments, dict):
-        raise ValueError("a call's arguments are no object")
-    return Call(name, json.dumps(arguments, ensure_ascii=False))
+def _joined(calls: tuple[ToolCallDelta, ...], more: tuple[ToolCallDelta, ...]) -> tuple[ToolCallDelta, ...]:
+    """In a row, with what belongs together in one."""
+    for delta in more:
+        if calls and calls[-1].index == delta.index:
+            last = calls[-1]
+            arguments = last.arguments + delta.arguments
+            calls = (*calls[:-1], ToolCallDelta(last.index, last.id, last.name, arguments))
+        else:
+            calls = (*calls, delta)
+    return calls

@@ -1,6 +1,11 @@
 """One sequence from its first generated token to its finish."""
 
-from bus.messages.generation import Delta, Finish, FinishReason, TokenLogprob
+import codecs
+from collections.abc import Sequence as Several
+from hashlib import blake2b
+
+from bus.messages.base import SequenceId
+from bus.messages.generation import Delta, Finish, FinishReason, TokenLogprob, ToolCallDelta
 from engine.detokenizer import Detokenizer
 from engine.logprobs import Likely, Speller, describe
 from engine.reply import Reply, Said
@@ -17,6 +22,7 @@ class Sequence:
     taken up by reading them again in silence: what was half said, such as a character, a marker, a call or a
     possible stop string, is half said again. Log-probabilities can't be had again. Where they are wanted,
     a delta waits until nothing is held back: then whoever has its tokens has all that belongs to them.
+    Text of a call that can't be told yet is not held back in this sense: it is read again with its tokens.
     """
 
     def __init__(
@@ -24,6 +30,8 @@ class Sequence:
     ) -> None:
         self.job = job
         self.generated = 0
+        self.cached = 0
+        """Of the prompt's tokens: those that had not to be computed."""
         self._eos = eos
         self._detokenizer = detokenizer
         self._reply = reply
@@ -41,6 +49,13 @@ class Sequence:
         for token in job.answered:
             self._stops.feed(self._read(token)[1].content)
 
+    def prompt(self, likely: Several[Likely | None]) -> None:
+        """What was likely at each of the prompt's tokens, None at the first; told with the first delta. To be
+        called once at most, before anything is taken."""
+        tokens = self.job.tokens[: self.job.prompt_tokens]
+        told = zip(tokens, _texts(tokens, self.job.echo, self._speller), likely, strict=True)
+        self._logprobs = [(-1, describe(token, text, each, self._speller)) for token, text, each in told]
+
     def take(self, token: int, likely: Likely | None) -> Delta:
         """What this token adds; with a finish, the sequence is over."""
         self._ids += (token,)
@@ -51,6 +66,8 @@ class Sequence:
         text, said = self._read(token)
         if likely is not None:
             self._logprobs.append((begins, describe(token, text, likely, self._speller)))
+        if self._reply.over:
+            return self._end(FinishReason.STOP, said)
         if self.generated >= self.job.max_tokens:
             return self._end(FinishReason.LENGTH, said)
         return self._show(said)
@@ -58,6 +75,11 @@ class Sequence:
     def nothing(self) -> Delta:
         """The only delta of a sequence that asked for no (more) tokens."""
         return self._end(FinishReason.LENGTH, Said())
+
+    def embedded(self, vector: bytes, cached: int) -> Delta:
+        """The only delta of a prompt whose embedding was asked for: float32, little-endian."""
+        finish = Finish(FinishReason.STOP, completion_tokens=0, cached_tokens=cached)
+        return Delta(self.job.sequence, finish=finish, embedding=vector)
 
     def _read(self, token: int) -> tuple[str, Said]:
         """A token's text, and what it says."""
@@ -73,7 +95,7 @@ class Sequence:
         tail = self._detokenizer.finish()
         self._characters += len(tail)
         for more in (self._reply.feed(tail), self._reply.finish()):
-            said = _joined(said, more)
+            said += more
         if reason is FinishReason.STOP and self._reply.called:
             reason = FinishReason.TOOL_CALLS
         return self._show(said, reason)
@@ -91,7 +113,7 @@ class Sequence:
             visible = self._characters + 1
         else:
             visible = self._characters - self._reply.held - self._stops.held
-        self._unsaid = _joined(self._unsaid, Said(text, said.reasoning, said.calls))
+        self._unsaid += Said(text, said.reasoning, said.calls)
         if finish is None and self._waits(visible):
             return Delta(self.job.sequence)
         return self._delta(self._logprobs_before(visible), finish)
@@ -109,7 +131,7 @@ class Sequence:
             self.job.sequence,
             text=said.content,
             reasoning=said.reasoning,
-            tool_calls=said.calls,
+            tool_calls=tuple(self._named(call) for call in said.calls),
             tokens=len(ids),
             logprobs=logprobs,
             finish=finish,
@@ -128,8 +150,30 @@ class Sequence:
             completion_tokens=self.generated,
             reasoning_tokens=self._reasoning_tokens,
             stop_string=stop,
+            cached_tokens=self.cached,
         )
 
+    def _named(self, call: ToolCallDelta) -> ToolCallDelta:
+        """With its id, where it begins."""
+        if not call.name:
+            return call
+        return ToolCallDelta(call.index, call_id(self.job.sequence, call.index), call.name, call.arguments)
 
-def _joined(said: Said, more: Said) -> Said:
-    return Said(said.content + more.content, said.reasoning + more.reasoning, said.calls + more.calls)
+
+def call_id(sequence: SequenceId, call: int) -> str:
+    """The id of an answer's call of that number: the same on whichever engine the answer is made, as a
+    sequence's name says after the request and the answer's number how many engines it has lost."""
+    answer = "/".join(sequence.split("/")[:2])
+    return "call_" + blake2b(f"{answer}/{call}".encode(), digest_size=12, person=b"tool call").hexdigest()
+
+
+def _texts(tokens: Several[int], echo: str, speller: Speller) -> list[str]:
+    """Each token's share of a prompt's text. What a tokenizer puts before it, and is not in it, has none."""
+    decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
+    texts: list[str] = []
+    for token in tokens:
+        text = decode(speller.bytes_of(token))
+        share = next((each for each in (text, text.removeprefix(" ")) if echo.startswith(each)), "")
+        texts.append(share)
+        echo = echo[len(share) :]
+    return texts

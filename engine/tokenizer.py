@@ -1,7 +1,7 @@
 """A model's tokenizer with its chat template and its markers, as mlx-lm has it."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol, cast
 
@@ -9,7 +9,8 @@ from mlx_lm import tokenizer_utils, utils
 from mlx_lm.generate import TextStateMachine, make_text_state_machine
 
 from engine.detokenizer import Spelling
-from engine.reply import Call, Channel, Segment, ToolFormat, as_call
+from engine.reply import Channel, Segment
+from engine.tools.formats import Parser, ToolFormat, tool_format
 
 _CHANNELS: Final = {"normal": Channel.CONTENT, "reasoning": Channel.REASONING, "tool": Channel.TOOL}
 
@@ -45,7 +46,7 @@ class _Wrapper(Protocol):
     has_tool_calling: bool
     tool_call_start: str | None
     tool_call_end: str | None
-    tool_parser: Callable[[str, list[object]], object]
+    tool_parser: Parser
     structural_markers: Sequence[str]
     response_initial_state: str | None
     response_transitions: _Transitions
@@ -156,17 +157,10 @@ class Tokenizer:
         """How this model calls the given tools, or None if it does not."""
         if not self.has_tools:
             return None
-        definitions = [json.loads(tool) for tool in tools]
-        parse = self._wrapper.tool_parser
-
-        def read(text: str) -> list[Call]:
-            try:
-                found = parse(text, definitions)
-                return [as_call(call["name"], call.get("arguments")) for call in _as_list(found)]
-            except Exception as error:  # a parser meets whatever the model wrote
-                raise ValueError(str(error)) from error
-
-        return ToolFormat(str(self._wrapper.tool_call_start), str(self._wrapper.tool_call_end or ""), read)
+        wrapper = self._wrapper
+        return tool_format(
+            wrapper.tool_parser, str(wrapper.tool_call_start), str(wrapper.tool_call_end or ""), tools
+        )
 
     def splitter(self, tools: bool, reasoning: bool) -> "MarkerSplitter":
         """For one answer, with the model's tool markers or without."""
@@ -218,10 +212,6 @@ def _tokenizer_defaults(folder: Path) -> object:
     """What mlx-lm knows of a tokenizer beyond its folder; a newer version may not tell."""
     defaults = getattr(utils, "_tokenizer_defaults", None)
     return defaults(folder) if defaults else None
-
-
-def _as_list(found: object) -> list[Mapping[str, object]]:
-    return cast("list[Mapping[str, object]]", found if isinstance(found, list) else [found])
 
 
 def _spelling(decoder: Mapping[str, object]) -> tuple[Spelling, bool]:

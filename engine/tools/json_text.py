@@ -108,7 +108,7 @@ class JsonText:
     def _scalar(self, text: str, begin: int, place: int) -> int:
         end = _matched(_WORD, text, begin)
         if end == len(text):
-            return place  # it may go on
+            return begin  # it may go on
         self.broken = not _SCALAR.fullmatch(text, begin, end)
         self._awaits = _Awaits.REST
         return place if self.broken else end

@@ -26,7 +26,15 @@ from bus.messages.engine import (
     Submit,
 )
 from bus.messages.envelope import Body
-from bus.messages.generation import Delta, Finish, Prompt, Sampling, Stopping, TokenLogprob, ToolCall
+from bus.messages.generation import (
+    Delta,
+    Finish,
+    Prompt,
+    Sampling,
+    Stopping,
+    TokenLogprob,
+    ToolCall,
+)
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60.0
@@ -52,7 +60,11 @@ class Answer:
         self.deltas.append(delta)
         self.text += delta.text
         self.reasoning += delta.reasoning
-        self.calls += delta.tool_calls
+        for call in delta.tool_calls:
+            if call.index == len(self.calls):
+                self.calls.append(ToolCall(call.id, call.name, ""))
+            begun = self.calls[call.index]
+            self.calls[call.index] = ToolCall(begun.id, begun.name, begun.arguments + call.arguments)
         self.tokens += delta.tokens
         self.logprobs += delta.logprobs
         self.finish = delta.finish or self.finish

@@ -5,9 +5,13 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from engine.reply import Call, Reply, Said, ToolFormat, as_call
+from bus.messages.generation import ToolCallDelta
+from engine.reply import Reply, Said
 from engine.tokenizer import MarkerSplitter
+from engine.tools.calls import Call, as_call
+from engine.tools.formats import ToolFormat
 from tests.engine.markers import THINKS_AND_CALLS, machine
+from tests.engine.tool_formats import FORMS
 
 
 def parse(text: str) -> Sequence[Call]:
@@ -16,6 +20,8 @@ def parse(text: str) -> Sequence[Call]:
 
 
 FORMAT = ToolFormat("<tool_call>", "</tool_call>", parse)
+"""Of a form that nothing is known of: calls are given whole."""
+STREAMED = FORMS["json_tools"].format()
 
 
 def reply(start: str = "normal", tools: ToolFormat | None = FORMAT) -> Reply:
@@ -23,10 +29,7 @@ def reply(start: str = "normal", tools: ToolFormat | None = FORMAT) -> Reply:
 
 
 def read(answer: Reply, *pieces: str) -> Said:
-    said = Said()
-    for more in [*(answer.feed(piece) for piece in pieces), answer.finish()]:
-        said = Said(said.content + more.content, said.reasoning + more.reasoning, said.calls + more.calls)
-    return said
+    return sum([*(answer.feed(piece) for piece in pieces), answer.finish()], start=Said())
 
 
 Cut = Callable[[str], Sequence[str]]
@@ -54,17 +57,40 @@ def test_a_prompt_may_open_the_reasoning_already() -> None:
 
 
 @pytest.mark.parametrize("cut", [cut_nowhere, cut_into_characters])
-def test_a_call_is_given_whole_with_an_id_of_its_own(cut: Cut) -> None:
+@pytest.mark.parametrize("tools", [FORMAT, STREAMED], ids=["whole", "streamed"])
+def test_calls_are_told_apart_from_content_and_numbered(cut: Cut, tools: ToolFormat) -> None:
     call = '<tool_call>{"name": "weather", "arguments": {"city": "Zürich"}}</tool_call>'
-    answer = reply()
+    answer = reply(tools=tools)
     said = read(answer, *cut(f"I look.{call}\n{call}"))
     assert said.content == "I look."
-    assert [(each.name, json.loads(each.arguments)) for each in said.calls] == [
-        ("weather", {"city": "Zürich"})
-    ] * 2
-    assert len({each.id for each in said.calls}) == 2
-    assert all(each.id.startswith("call_") for each in said.calls)
+    assert said.calls == tuple(
+        ToolCallDelta(index, name="weather", arguments='{"city": "Zürich"}') for index in (0, 1)
+    )
     assert answer.called
+
+
+def test_a_call_is_told_while_it_arrives() -> None:
+    answer = reply(tools=STREAMED)
+    assert answer.feed('a <tool_call>{"name": "f", "argu').calls == ()
+    assert answer.feed('ments": {"a').calls == (ToolCallDelta(0, name="f", arguments='{"a'),)
+    assert answer.feed('": 1').calls == (ToolCallDelta(0, arguments='": '),)
+    assert answer.feed("2}").calls == (ToolCallDelta(0, arguments="12}"),)
+    assert answer.feed("}</tool_call>") == Said()
+
+
+def test_after_as_many_calls_as_there_may_be_nothing_counts() -> None:
+    call = '{"name": "f", "arguments": {}}'
+    answer = Reply(MarkerSplitter(machine(THINKS_AND_CALLS), "normal"), STREAMED, most_calls=2)
+    listed = f"<tool_call>[{call}, {call}, {call}]</tool_call>more"
+    assert len(read(answer, listed).calls) == 2
+    assert answer.over
+    assert answer.feed(f"<tool_call>{call}</tool_call> and") == Said()
+
+
+def test_what_follows_a_call_that_broke_off_is_content_again() -> None:
+    said = read(reply(tools=STREAMED), '<tool_call>{"name": "f", "arguments": {"a": oh}</tool_call> well')
+    assert said.calls == (ToolCallDelta(0, name="f", arguments='{"a": oh}'),)
+    assert said.content == "well"
 
 
 def test_blank_text_around_calls_is_layout_and_not_content() -> None:
@@ -90,7 +116,7 @@ def test_a_call_that_cannot_be_read_is_content_as_it_was_written(raw: str) -> No
 
 def test_a_call_that_the_end_of_the_answer_ends_counts() -> None:
     said = read(reply(), '<tool_call>{"name": "f", "arguments": {}}')
-    assert [call.name for call in said.calls] == ["f"]
+    assert said.calls == (ToolCallDelta(0, name="f", arguments="{}"),)
 
 
 def test_what_may_become_a_marker_waits_and_is_content_if_it_does_not() -> None:
@@ -103,16 +129,3 @@ def test_what_may_become_a_marker_waits_and_is_content_if_it_does_not() -> None:
 
 def test_an_answer_of_a_model_without_markers_is_all_content() -> None:
     assert read(Reply(None, None), "<think>a</think>").content == "<think>a</think>"
-
-
-@pytest.mark.parametrize(
-    ("name", "arguments"), [("", {}), (None, {}), ("f", [1]), ("f", "[1]"), ("f", "no json"), ("f", 3)]
-)
-def test_a_call_needs_a_name_and_an_object_of_arguments(name: object, arguments: object) -> None:
-    with pytest.raises(ValueError, match=r"."):
-        as_call(name, arguments)
-
-
-def test_arguments_may_be_missing_or_text() -> None:
-    assert as_call("f", None) == Call("f", "{}")
-    assert as_call("f", '{"a": 1}') == Call("f", '{"a": 1}')
