@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias, cast
 
 import mlx.core as mx
-from mlx_lm.models.cache import KVCache, QuantizedKVCache, RotatingKVCache
+from mlx_lm.models.cache import BatchKVCache, KVCache, QuantizedKVCache, RotatingKVCache
 
 from engine.caches import Cache
-from engine.quantised import QuantisedCache
+from engine.quantised import BatchQuantisedCache, QuantisedCache
 
 TOKEN_AXIS: Final = 2
 
 _Held: TypeAlias = "tuple[_Part | None, _Part | None, int, *tuple[int, ...]]"
 """Keys, values, and how many tokens they are of; then what a quantised cache was made with."""
+_HeldOfBatch: TypeAlias = "tuple[_Part | None, _Part | None, mx.array, mx.array, int, *tuple[int, ...]]"
+"""Keys, values, tokens of each row, its padding before them, and where all rows end; then as above."""
 _Part: TypeAlias = mx.array | Sequence[mx.array]
 """An array; quantised, numbers, scales and biases."""
 
@@ -60,7 +62,7 @@ def leaves(caches: Iterable[Cache]) -> Iterator[Cache]:
 def can_cut(leaf: Cache) -> bool:
     """Whether it holds its tokens one by one, and all of them."""
     # Not what is derived from these: who knows what it holds besides.
-    return type(leaf) in (KVCache, QuantizedKVCache, QuantisedCache)
+    return type(leaf) in (KVCache, QuantizedKVCache, QuantisedCache, BatchKVCache, BatchQuantisedCache)
 
 
 def is_sliceable(caches: Iterable[Cache]) -> bool:
@@ -71,14 +73,24 @@ def is_sliceable(caches: Iterable[Cache]) -> bool:
 # -- tokens --------------------------------------------------------------------------------------
 
 
-def cut_out(leaf: Cache, begin: int, end: int) -> Piece:
-    """A copy of its tokens `begin` to `end`, not computed yet. Raises ValueError where it has fewer."""
-    keys, values, offset, *made_with = cast(_Held, leaf.state)
+def cut_out(leaf: Cache, begin: int, end: int, row: int | None = None) -> Piece:
+    """A copy of its tokens `begin` to `end`, not computed yet; of a batch, those of a row of it.
+
+    Nothing else is copied. Raises ValueError where it has fewer tokens.
+    """
+    if row is None:
+        keys, values, length, *made_with = cast(_Held, leaf.state)
+        start, row = 0, 0
+    else:
+        keys, values, _, padding, stop, *made_with = cast(_HeldOfBatch, leaf.state)
+        start = cast(int, padding[row].item())
+        length = stop - start
     if keys is None or values is None:
         return Piece()
-    if offset < end:
-        raise ValueError(f"a cache of {offset} tokens has none up to {end}")
-    return Piece((*_arrays(keys), *_arrays(values)), tuple(made_with)).part(begin, end)
+    if length < end:
+        raise ValueError(f"a cache of {length} tokens has none up to {end}")
+    own = tuple(array[row : row + 1] for array in (*_arrays(keys), *_arrays(values)))
+    return Piece(own, tuple(made_with)).part(start + begin, start + end)
 
 
 def fill(leaf: Cache, pieces: Sequence[Piece]) -> None:
@@ -104,8 +116,10 @@ def _arrays(part: _Part) -> Sequence[mx.array]:
 # -- states --------------------------------------------------------------------------------------
 
 
-def state_of(leaf: Cache) -> object:
-    """A copy of the state of a cache of one sequence, not computed yet: lists, numbers and arrays."""
+def state_of(leaf: Cache, row: int | None = None) -> object:
+    """A copy of its state, or that of a row of a batch, not computed yet: lists, numbers and arrays."""
+    if row is not None:
+        leaf = leaf.extract(row)
     if isinstance(leaf, RotatingKVCache) and not leaf.empty():
         # After a slice it holds the slice and the window before it; a batch takes no more than the window.
         leaf = cast(Cache, leaf.merge([leaf]).extract(0))

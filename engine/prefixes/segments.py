@@ -39,8 +39,10 @@ class Share:
 
 
 class Segments:
-    """Carries out the index's orders, in their order; `caches` are those of one sequence, one per layer.
+    """Carries out the index's orders, in their order.
 
+    `caches`, one per layer, are those of one sequence, or, with `row`, of a batch that it is a row of: taking
+    it out of the batch first would copy all of it, to keep a few tokens.
     Each order computes what it keeps at once: every rank has the same orders at the same point of the plan.
     """
 
@@ -76,15 +78,16 @@ class Segments:
 
     # -- orders ----------------------------------------------------------------------------------
 
-    def keep(self, order: Keep, caches: Sequence[Cache]) -> None:
+    def keep(self, order: Keep, caches: Sequence[Cache], row: int | None = None) -> None:
         """Raises ValueError where the caches don't hold these tokens."""
-        tokens = tuple(cut_out(leaf, order.begin, order.end) for leaf in leaves(caches) if can_cut(leaf))
-        self._put(order.node, Share(tokens, _states(caches) if order.state else None))
+        own = [leaf for leaf in leaves(caches) if can_cut(leaf)]
+        tokens = tuple(cut_out(leaf, order.begin, order.end, row) for leaf in own)
+        self._put(order.node, Share(tokens, _states(caches, row) if order.state else None))
 
-    def mark(self, order: Mark, caches: Sequence[Cache]) -> None:
+    def mark(self, order: Mark, caches: Sequence[Cache], row: int | None = None) -> None:
         """Raises LookupError for a node that is not kept."""
         share = self._of(order.node)
-        self._put(order.node, Share(share.tokens, _states(caches)))
+        self._put(order.node, Share(share.tokens, _states(caches, row)))
 
     def split(self, order: Split) -> None:
         """Raises LookupError for a node that is not kept."""
@@ -142,5 +145,5 @@ class Segments:
             self._nbytes -= self._shares.pop(node).nbytes
 
 
-def _states(caches: Sequence[Cache]) -> tuple[object, ...]:
-    return tuple(state_of(leaf) for leaf in leaves(caches) if not can_cut(leaf))
+def _states(caches: Sequence[Cache], row: int | None) -> tuple[object, ...]:
+    return tuple(state_of(leaf, row) for leaf in leaves(caches) if not can_cut(leaf))

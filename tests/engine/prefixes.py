@@ -31,19 +31,15 @@ class Computed:
     tokens: list[int]
     caches: list[Cache]
 
-    @property
-    def singles(self) -> list[Cache]:
-        return [cache.extract(0) for cache in self.caches]
-
 
 def carry_out(segments: Segments, orders: Sequence[StoreOrder], caches: Sequence[Cache]) -> None:
-    """The orders of an index, as a rank does."""
+    """The orders of an index, as a rank does; `caches` are of a batch with one row."""
     for order in orders:
         match order:
             case Keep():
-                segments.keep(order, caches)
+                segments.keep(order, caches, row=0)
             case Mark():
-                segments.mark(order, caches)
+                segments.mark(order, caches, row=0)
             case Split():
                 segments.split(order)
             case Forget():
@@ -88,7 +84,7 @@ class KeepingModel:
     def keep(self, sequence: Computed) -> None:
         self._uid += 1
         orders = self.index.keep(sequence.tokens, self._uid, stands_at_end=True)
-        carry_out(self.segments, orders, sequence.singles)
+        carry_out(self.segments, orders, sequence.caches)
 
     def answer(self, prompt: Sequence[int], tokens: int, marks: Sequence[int] = ()) -> tuple[list[int], int]:
         """Greedy tokens, and how many of the prompt's were kept; keeps what stands at `marks` and at the end

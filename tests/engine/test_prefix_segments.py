@@ -168,6 +168,43 @@ def test_a_kept_part_holds_no_memory_of_the_batch_that_it_was_cut_from() -> None
     assert mx.get_active_memory() - before < 1_000
 
 
+def test_a_row_of_a_batch_is_kept_without_copying_the_rest_of_it() -> None:
+    gc.collect()
+    batch, segments = merged([plain() for _ in range(8)]), Segments(plain)
+    compute_into(batch[0], 1000, rows=8)
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    segments.keep(Keep(0, 1, 990, 1000), batch, row=3)
+    assert mx.get_peak_memory() - before < segments.nbytes + 40_000
+    taken_out = Segments(plain)
+    taken_out.keep(Keep(0, 1, 990, 1000), [batch[0].extract(3)])
+    assert segments.shares[0].nbytes == taken_out.shares[0].nbytes
+    for own, other in zip(segments.shares[0].arrays, taken_out.shares[0].arrays, strict=True):
+        assert mx.array_equal(own, other)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt_oss", "qwen3_next", "quantised"])
+def test_a_row_with_padding_is_kept_as_if_it_stood_alone(
+    models: Models, wide: Path, architecture: str
+) -> None:
+    """In batches whose other rows are longer, or shorter."""
+    if architecture == "quantised":
+        model = KeepingModel(wide, lambda caches: quantise(caches, 8))
+    else:
+        model = KeepingModel(models(architecture))
+    singles = [model.begin(tokens_of(seed, length))[0] for seed, length in ((11, 30), (12, 21), (13, 40))]
+    for sequence, (seed, length) in zip(singles, ((11, 30), (12, 21), (13, 40)), strict=True):
+        model.go_on(sequence, tokens_of(seed, length))
+    batch = merged([[cache.extract(0) for cache in sequence.caches] for sequence in singles])
+    for row, sequence in enumerate(singles):
+        alone, beside = Segments(model.fresh), Segments(model.fresh)
+        order = Keep(0, 1, 5, len(sequence.tokens), state=True)
+        alone.keep(order, sequence.caches, row=0)
+        beside.keep(order, batch, row=row)
+        pairs = zip(alone.shares[0].arrays, beside.shares[0].arrays, strict=True)
+        assert all(mx.array_equal(one, other) for one, other in pairs)
+
+
 def test_room_for_more_tokens_is_neither_counted_nor_kept() -> None:
     caches, segments = plain(), Segments(plain)
     compute_into(caches[0], 10)
