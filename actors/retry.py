@@ -37,6 +37,11 @@ DOOR_RETRIES = RetryPolicy(attempts=240, backoff=Backoff(first_s=0.02, longest_s
 noticed, its model placed anew, and the way there is known. Where it waits in a line, it is not asking."""
 
 
+FULL_WAITS = Backoff(first_s=0.25, longest_s=2.0)
+"""A request that was admitted somewhere waits until another engine has room. Its deadline bounds that: who is
+full says nothing of whether it will ever be answered."""
+
+
 def is_passing(code: RefusalCode, admitted: bool = False) -> bool:
     """Whether the node itself tries again, for a request that was `admitted` somewhere already or was not."""
     return code in (_PASSING_FOR_ADMITTED if admitted else _PASSING)
@@ -52,10 +57,12 @@ class RequestTries:
     """Engines, since its last new token."""
     untaken: int = 0
     """Times that nobody took it, since somebody did."""
+    full: int = 0
+    """Times that there was no room for it, since somebody took it."""
 
     def took(self) -> None:
         """An engine has accepted it."""
-        self.taken, self.untaken = True, 0
+        self.taken, self.untaken, self.full = True, 0, 0
 
     def progressed(self) -> None:
         """There is a new token."""
@@ -65,6 +72,9 @@ class RequestTries:
         """It was refused: how long to wait before it asks again; None: this is its end."""
         if not is_passing(code, admitted):
             return None
+        if code is RefusalCode.OVERLOADED and not self.taken:
+            self.full += 1
+            return FULL_WAITS.wait_s(self.full)
         if self.taken:
             self.taken, self.lost = False, self.lost + 1
             return REQUEST_RETRIES.wait_s(self.lost)

@@ -61,3 +61,11 @@ def test_an_engine_that_never_took_it_counts_for_less() -> None:
 
 def test_a_permanent_fault_is_the_end_at_once() -> None:
     assert RequestTries().wait_s(RefusalCode.ENGINE_FAILED, admitted=True) is None
+
+
+def test_who_was_admitted_waits_for_room_as_long_as_it_takes() -> None:
+    tries = RequestTries()
+    waits = [tries.wait_s(RefusalCode.OVERLOADED, admitted=True) for _ in range(1000)]
+    assert None not in waits
+    assert lose(tries, 4) == [True, True, True, False], "what is lost in vain is counted as ever"
+    assert tries.wait_s(RefusalCode.OVERLOADED, admitted=False) is None

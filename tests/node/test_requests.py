@@ -5,6 +5,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from actors.running.runner_settings import RunnerSettings
 from bus.messages.facts import RequestFact, RequestState
 from bus.messages.generation import RefusalCode
 from bus.messages.request import Admitted, Chunk, Completed, Failed
@@ -87,6 +88,28 @@ async def test_a_request_that_passes_its_deadline_is_told_so_and_costs_nothing_m
         overdue = await failure(node, replace(order("a", TINY, tokens=None), timeout_s=0.2))
         assert overdue.refusal.code is RefusalCode.TIMEOUT
         await idle(node, TINY)
+
+
+async def test_who_finds_the_line_full_is_told_when_to_come_back_and_is_then_served(
+    tmp_path: Path, models_dir: Path
+) -> None:
+    async with running(settings(tmp_path, models_dir, TINY)) as node:
+        await ready(node, TINY)
+        bound = RunnerSettings(pace_s=1.0).max_sequences
+        never = await failure(node, order("a", TINY, n=bound + 1))
+        assert never.refusal.code is RefusalCode.INVALID
+        assert f"{bound} answers at once" in never.refusal.message
+
+        crowd = asyncio.create_task(events(node, order("crowd", TINY, tokens=1500, n=bound)))
+        await decoding(node, "crowd")
+        refused = (await failure(node, order("b", TINY))).refusal
+        assert refused.code is RefusalCode.OVERLOADED
+        assert refused.retry_after_s is not None
+        assert 1 <= refused.retry_after_s <= 300
+        node.gateway.cancel(order("crowd", TINY).request, "a test wants to see it go")
+        assert isinstance((await crowd)[-1], Failed)
+        await idle(node, TINY)
+        assert len(await answer(node, order("b", TINY, tokens=4))) > 0
 
 
 async def test_what_a_request_does_is_a_fact(tmp_path: Path, models_dir: Path) -> None:
