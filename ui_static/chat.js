@@ -92,12 +92,14 @@ export class Chat {
   /** Show what comes; gives the event that ends the turn. */
   async #receive(request, signal) {
     try {
-      for await (const event of complete(request, signal)) {
+      for await (const event of complete(request, at("chat-key").value.trim(), signal)) {
         if (signal.aborted) break;
         this.#take({ ...event, at: seconds() });
       }
     } catch (error) {
-      if (!signal.aborted) return { kind: "failed", message: wordsOf(error) };
+      if (signal.aborted) return { kind: "stopped" };
+      if (error.wantsKey) askForKey();
+      return { kind: "failed", message: wordsOf(error) };
     }
     return { kind: signal.aborted ? "stopped" : "done" };
   }
@@ -123,6 +125,12 @@ const END_WORDS = { done: "The answer is finished.", stopped: "The answer was st
 
 function wordsOf(error) {
   return error instanceof CompletionError ? error.message : `The answer can’t be read: ${error.message}`;
+}
+
+/** The key stays in its field: it is gone with the page. */
+function askForKey() {
+  at("chat-key-row").hidden = false;
+  at("chat-key").focus();
 }
 
 function scrollToEnd() {

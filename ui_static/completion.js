@@ -3,7 +3,15 @@
 import { SseParser } from "./sse.js";
 
 /** The answer can't be had, or not the rest of it; `message` is for a person to read. */
-export class CompletionError extends Error {}
+export class CompletionError extends Error {
+  /** The node lets nobody in without an API key, or without another one. */
+  wantsKey;
+
+  constructor(message, { wantsKey = false } = {}) {
+    super(message);
+    this.wantsKey = wantsKey;
+  }
+}
 
 /** Each chunk says how many tokens there are so far: several may come in one. */
 const STREAM_OPTIONS = { include_usage: true, continuous_usage_stats: true };
@@ -47,10 +55,13 @@ function eventsOfChoice({ delta = {}, finish_reason: reason }) {
   return events;
 }
 
-/** Ask, and give events as they come. Aborting `signal` ends the request, on the node too. */
-export async function* complete(request, signal) {
-  const response = await send(request, signal);
-  if (!response.ok) throw new CompletionError(problemOf(response.status, await jsonOf(response)));
+/** Ask, and give events as they come; `key` is an API key, or "". Aborting `signal` ends the request, on the node too. */
+export async function* complete(request, key, signal) {
+  const response = await send(request, key, signal);
+  if (!response.ok) {
+    const problem = problemOf(response.status, await jsonOf(response));
+    throw new CompletionError(problem, { wantsKey: response.status === 401 });
+  }
   const parser = new SseParser();
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   for (;;) {
@@ -65,11 +76,11 @@ export async function* complete(request, signal) {
   }
 }
 
-async function send(request, signal) {
+async function send(request, key, signal) {
   try {
     return await fetch("/v1/chat/completions", {
       method: "POST",
-      headers: { "Content-Type": "application/json" },
+      headers: { "Content-Type": "application/json", ...(key === "" ? {} : { Authorization: `Bearer ${key}` }) },
       body: JSON.stringify({ ...request, stream: true, stream_options: STREAM_OPTIONS }),
       signal,
     });

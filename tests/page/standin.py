@@ -32,6 +32,8 @@ class Answer:
     """One chat completion under way: the test writes it."""
 
     body: dict[str, object]
+    authorization: str = ""
+    """The header of that name."""
     pieces: asyncio.Queue[bytes | web.Response | None] = field(default_factory=asyncio.Queue)
     left: asyncio.Event = field(default_factory=asyncio.Event)
     """The client went away."""
@@ -188,7 +190,7 @@ class StandIn:
         }
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
-        answer = Answer(await request.json())
+        answer = Answer(await request.json(), request.headers.get("Authorization", ""))
         self._answers.append(answer)
         self.chats.put_nowait(answer)
         first = await answer.pieces.get()

@@ -166,3 +166,20 @@ async def test_the_chosen_model_is_asked_and_stays_chosen(status: Page, stand_in
     await expect(chooser).to_have_value(other)
     answer = await ask(status, stand_in, "Hello")
     assert answer.body["model"] == other
+
+
+async def test_a_node_that_wants_a_key_is_asked_again_with_one(status: Page, stand_in: StandIn) -> None:
+    key = status.get_by_label("API key")
+    await expect(key).to_be_hidden()
+    answer = await ask(status, stand_in, "Hello")
+    assert answer.authorization == ""
+    answer.refuse(401, "This node wants an API key.")
+    await expect(status.locator(".turn .problem")).to_have_text("This node wants an API key.")
+    await expect(key).to_be_focused()
+    await key.fill(" sk-1 ")
+    await status.get_by_role("button", name="Try again").click()
+    answer = await stand_in.chats.get()
+    assert answer.authorization == "Bearer sk-1"
+    answer.delta(content="Welcome.")
+    answer.finish()
+    await expect(status.locator(".turn.assistant .prose").last).to_have_text("Welcome.")
