@@ -4,7 +4,7 @@ import logging
 import time
 
 from actors import names
-from actors.downloader import StoreSilent, find_folder
+from actors.downloader import StoreSilent
 from actors.kernel.actor import LoopActor
 from actors.kernel.directory import Directory
 from actors.kernel.lifecycle import Terminated
@@ -24,6 +24,7 @@ from actors.retry import ENGINE_RESTARTS
 from actors.running.desk import Desk, engine_lost
 from actors.running.engine_link import EngineLink
 from actors.running.epoch import Epoch
+from actors.running.files import find_files
 from actors.running.instance_state import IDLE, InstanceState
 from actors.running.runner_settings import RunnerSettings
 from actors.running.watchdog import Watchdog
@@ -75,7 +76,7 @@ class Runner(LoopActor[RunnerMessage]):
         super().__init__()
         self._instance, self._bus, self._directory, self._settings = instance, bus, directory, settings
         self._state = InstanceState(instance, node)
-        self._epoch = Epoch(self._state, bus, lambda told: self.actor_ref.post(told))
+        self._epoch = Epoch(self._state, bus, settings, lambda told: self.actor_ref.post(told))
         self._desk = Desk(settings.max_sequences)
         self._watchdog = Watchdog(settings.deadlines, time.monotonic())
         self._link: EngineLink | None = None
@@ -207,16 +208,17 @@ class Runner(LoopActor[RunnerMessage]):
     async def _load(self) -> None:
         assert self._link is not None
         try:
-            folder = await find_folder(self._directory, self._instance.model)
+            files = await find_files(self._directory, self._instance, leads=self._leads)
         except StoreSilent as silent:
             self._link.give_up(str(silent))
             return
-        if folder is None:
+        if files is None:
             reason = f"there is no whole copy of {self._instance.model} here: copy its folder to this machine"
             await self._fail(reason, permanent=True)
             return
+        self._state.without = files.without
         hurry = self._instance.epoch > 1 or self._state.failures > 0
-        self._link.command(self._epoch.load(folder, self._settings, hurry=hurry))
+        self._link.command(self._epoch.load(files, time.monotonic(), hurry=hurry))
 
     async def _lost(self, code: int | None) -> None:
         """The engine is gone. Start it again, unless it said that its fault is permanent."""
@@ -288,6 +290,8 @@ class Runner(LoopActor[RunnerMessage]):
         if now - before > LATE_S:  # it was this process that stood still: the engine's words may wait unread
             self._watchdog.woke(now)
             return
+        if (budget := self._epoch.allowance.news(now)) is not None:
+            self._link.command(budget)
         stuck = self._watchdog.overdue(now)
         if stuck is not None:
             missing = "" if self._epoch.connected else self._epoch.ranks.missing

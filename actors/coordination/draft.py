@@ -5,7 +5,7 @@ from dataclasses import replace
 import msgspec
 
 from actors.coordination.loosening import wishes_for
-from actors.coordination.sight import Sight, add, held, outstanding, promised
+from actors.coordination.sight import Sight, add, held, outstanding, promised, spare
 from actors.coordination.situation import Situation, Trouble
 from bus.messages.base import InstanceId, NodeId
 from bus.messages.facts import DeclaredFact, NodeFact
@@ -90,7 +90,7 @@ class Draft:
         nodes = self.available(self.trouble(fact.instance).barred)
         if not nodes:
             return "no other node takes anything new"
-        ledger = self._ledger_without(fact, beside)
+        ledger = self.ledger_without(fact, beside)
         obstacle = ""
         for wish in wishes_for(fact.instance, nodes):
             previews = self._plan(wish, nodes, ledger)
@@ -105,12 +105,14 @@ class Draft:
             models += self.state.copies_of(wish.draft)
         return self.state.plan(wish, models, nodes, ledger)
 
-    def _ledger_without(self, fact: DeclaredFact, beside: bool) -> dict[NodeId, int]:
+    def ledger_without(self, fact: DeclaredFact, beside: bool) -> dict[NodeId, int]:
+        """What is promised on each node, as if this instance were not there (`beside`: but it is)."""
         ledger = promised(self.declared, self.sight)
         for instance in (None if beside else fact.instance, fact.successor):
             if instance is not None:
                 add(ledger, outstanding(instance, self.sight), sign=-1)
                 add(ledger, held(instance, self.sight), sign=-1)
+                add(ledger, spare(instance, self.sight))
         return ledger
 
     # -- what is declared --------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from bus.messages.engine import Phase
 from bus.messages.facts import DeclaredFact, InstanceFact, RankFact
 from bus.messages.placement import Instance
 
-_LOADED = frozenset({Phase.WARMING, Phase.READY, Phase.DRAINING})
+LOADED = frozenset({Phase.WARMING, Phase.READY, Phase.DRAINING})
 """Phases in which what a rank holds shows in its node's free memory."""
 
 OVER = frozenset({Phase.FAILED, Phase.STOPPED})
@@ -25,6 +25,7 @@ class RankState:
     reason: str
     permanent: bool
     active_bytes: int
+    prefix_bytes: int = 0
 
     @property
     def over(self) -> bool:
@@ -54,13 +55,15 @@ class Sight:
         node = instance.nodes[rank]
         fact = self._ranks.get((instance.id, instance.epoch, rank, node))
         if fact is not None:
-            return RankState(rank, node, fact.phase, fact.reason, fact.permanent, fact.active_bytes)
+            return RankState(
+                rank, node, fact.phase, fact.reason, fact.permanent, fact.active_bytes, fact.prefix_bytes
+            )
         whole = self.whole(instance)
         if rank != 0 or whole is None:
             return None
         # An engine that is alone is restarted on its node: that it failed there is that node's last word.
         alone = len(instance.nodes) == 1
-        return RankState(rank, node, whole.phase, whole.reason, alone, whole.active_bytes)
+        return RankState(rank, node, whole.phase, whole.reason, alone, whole.active_bytes, whole.prefix_bytes)
 
     def ranks(self, instance: Instance) -> tuple[RankState, ...]:
         """Those that have been heard of."""
@@ -112,13 +115,15 @@ def health(instance: Instance, members: Mapping[NodeId, object], sight: Sight) -
 
 
 def promised(declared: Mapping[InstanceId, DeclaredFact], sight: Sight) -> dict[NodeId, int]:
-    """Bytes that placed instances will still take on each node, which its free memory does not show yet."""
+    """Bytes that placed instances will still take on each node, which its free memory does not show yet; less
+    what they keep for later prompts, and give back as soon as something else is placed there."""
     total: dict[NodeId, int] = {}
     for fact in declared.values():
         placements = () if fact.withdrawn else (fact.instance, fact.successor)
         for instance in placements:
             if instance is not None:
                 add(total, outstanding(instance, sight))
+                add(total, spare(instance, sight), sign=-1)
     return total
 
 
@@ -140,6 +145,14 @@ def held(instance: Instance, sight: Sight) -> dict[NodeId, int]:
     return freed
 
 
+def spare(instance: Instance, sight: Sight) -> dict[NodeId, int]:
+    """What of that comes free as soon as it is wanted: what is kept of earlier prompts."""
+    kept: dict[NodeId, int] = {}
+    for state in sight.ranks(instance):
+        add(kept, {state.node: 0 if state.over else state.prefix_bytes})
+    return kept
+
+
 def add(total: dict[NodeId, int], more: Mapping[NodeId, int], sign: int = 1) -> None:
     """Add to each node's bytes, or take from them."""
     for node, count in more.items():
@@ -149,6 +162,6 @@ def add(total: dict[NodeId, int], more: Mapping[NodeId, int], sign: int = 1) -> 
 def _left(needed: int, state: RankState | None) -> int:
     if state is None:
         return needed
-    if state.over or state.phase in _LOADED:
+    if state.over or state.phase in LOADED:
         return 0
     return max(0, needed - state.active_bytes)

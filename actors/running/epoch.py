@@ -3,6 +3,8 @@
 from collections.abc import Callable
 
 from actors.messages import RankTold
+from actors.running.allowance import Allowance
+from actors.running.files import Files, safe_name
 from actors.running.instance_state import InstanceState, rank_key
 from actors.running.ranks import Ranks
 from actors.running.rdma_matrix import Matrix, device_matrix
@@ -19,14 +21,17 @@ LOOPBACK = "127.0.0.1"
 class Epoch:
     """To be used on the loop's thread only. Where the instance has one rank, there is nothing to follow."""
 
-    def __init__(self, state: InstanceState, bus: Bus, told: Callable[[RankTold], object]) -> None:
-        self._state, self._bus, self._told = state, bus, told
+    def __init__(
+        self, state: InstanceState, bus: Bus, settings: RunnerSettings, told: Callable[[RankTold], object]
+    ) -> None:
+        self._state, self._bus, self._settings, self._told = state, bus, settings, told
         ranks = range(len(state.instance.nodes))
         self._others = {rank_key(state.instance, rank): rank for rank in ranks if rank != state.rank}
         self._unlisten: Callable[[], None] | None = None
         # Whoever is lost takes its own fact along, and is still called by its name.
         self._names = {node: self._name_of(node) for node in state.instance.nodes}
         self.ranks = Ranks(state.instance, state.rank, self._names.__getitem__)
+        self.allowance = Allowance(state, self.ranks, bus.view, settings.kv_memory)
         self.connected = False
         """The engine was told where the others listen."""
 
@@ -38,15 +43,24 @@ class Epoch:
         for key, fact in self._bus.view.facts().items():
             self._hear(key, fact)
 
-    def load(self, folder: str, settings: RunnerSettings, *, hurry: bool) -> Load:
-        """What this rank's engine is told to load."""
+    def load(self, files: Files, now: float, *, hurry: bool) -> Load:
+        """What this rank's engine is told to load; `now` in monotonic seconds."""
+        instance, settings = self._state.instance, self._settings
+        kept_in = settings.prefixes_dir if settings.prefixes else None
         return Load(
-            path=folder,
-            context=self._state.instance.context,
+            path=files.model,
+            context=instance.context,
             max_running=settings.max_running,
             pace_s=settings.pace_s,
             part=self.part(),
             hurry=hurry,
+            budget=self.allowance.first(now),
+            kv_bits=instance.kv_bits,
+            prefixes=settings.prefixes,
+            prefixes_path=str(kept_in / safe_name(instance.model)) if kept_in is not None else "",
+            prefixes_disk_bytes=settings.prefixes_disk_bytes,
+            speculate=settings.speculate and instance.speculate,
+            draft_path=files.draft if settings.speculate else "",
         )
 
     def part(self) -> Part | None:
@@ -73,6 +87,8 @@ class Epoch:
             hops=tuple(self._as_reached(node, hop) for node, hop in zip(nodes, told.hops, strict=True)),
             rings=tuple(self._as_reached(node, ring) for node, ring in zip(nodes, told.rings, strict=False)),
             devices=self._devices(),
+            kv_bytes=told.kv_bytes,
+            kept=told.kept,
         )
 
     def _devices(self) -> Matrix:

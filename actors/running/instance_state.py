@@ -33,6 +33,10 @@ class InstanceState:
     """Where the engine listens for other ranks."""
     permanent: bool = False
     """With `failed`: the fault is the model's or this machine's, and will come again."""
+    kv_budget_bytes: int = 0
+    """What this node has for its KV cache; 0: not known yet."""
+    without: str = ""
+    """What it has to do without, for a person to read."""
 
     @property
     def rank(self) -> int:
@@ -102,7 +106,7 @@ class InstanceState:
             model=instance.model,
             nodes=instance.nodes,
             phase=self.phase,
-            reason=self.change.reason,
+            reason="; ".join(filter(None, (self.change.reason, self.without))),
             since=self.since,
             progress=self.change.progress,
             sharding=instance.sharding,
@@ -117,6 +121,16 @@ class InstanceState:
             cached_bytes=beat.cached_bytes,
             tokens_per_s=beat.tokens_per_s,
             stages=instance.stages,
+            kv_limit_bytes=beat.kv_limit_bytes,
+            prefix_bytes=beat.prefix_bytes,
+            prompt_tokens=beat.prompt_tokens,
+            cached_tokens=beat.cached_tokens,
+            drafted_tokens=beat.drafted_tokens,
+            accepted_tokens=beat.accepted_tokens,
+            preempted=beat.preempted,
+            trails=beat.trails,
+            kv_bits=instance.kv_bits,
+            draft=None if self.without else instance.draft,
         )
 
     def rank_fact(self) -> RankFact:
@@ -134,6 +148,10 @@ class InstanceState:
             permanent=self.permanent,
             active_bytes=self.beat.active_bytes,
             kv_bytes=self.beat.kv_bytes,
+            kv_budget_bytes=self.kv_budget_bytes,
+            kept=self.bound.kept if self.bound else "",
+            cached_bytes=self.beat.cached_bytes,
+            prefix_bytes=self.beat.prefix_bytes,
         )
 
 

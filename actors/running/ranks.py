@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from actors.running.budget import tightest
 from bus.messages.base import NodeId
 from bus.messages.engine import Connect, Phase
 from bus.messages.facts import RankFact
@@ -52,7 +53,27 @@ class Ranks:
         if len(heard) < self.count:
             return None
         rings = tuple(fact.ring for fact in heard)
-        return Connect(hops=tuple(fact.hop for fact in heard), rings=rings if all(rings) else ())
+        budgets = tuple(fact.kv_budget_bytes for fact in heard)
+        kept = {fact.kept for fact in heard}
+        return Connect(
+            hops=tuple(fact.hop for fact in heard),
+            rings=rings if all(rings) else (),
+            kv_bytes=budgets if all(budgets) else (),
+            kept=kept.pop() if len(kept) == 1 else "",
+        )
+
+    def fitting(self, kv_bytes: int) -> int:
+        """This rank's budget for KV cache, so that what fits it fits all the others that are known."""
+        others = [
+            (fact.kv_budget_bytes, self._layers(rank))
+            for rank, fact in self._facts.items()
+            if rank != self.own and fact.kv_budget_bytes
+        ]
+        return tightest(kv_bytes, self._layers(self.own), others)
+
+    def _layers(self, rank: int) -> int:
+        stage = self.instance.stages[rank // self.instance.tensor]
+        return stage.end - stage.first
 
     @property
     def missing(self) -> str:

@@ -202,6 +202,9 @@ class RankFact(Message, frozen=True):
     """What this rank's node has for KV cache; 0: not known yet."""
     kept: str = ""
     """As in Bound."""
+    cached_bytes: int = 0
+    """As in Beat, and so is the next."""
+    prefix_bytes: int = 0
 
 
 class DeclaredFact(Message, frozen=True):

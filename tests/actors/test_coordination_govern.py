@@ -5,6 +5,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from actors.coordination.draft import Draft
 from actors.coordination.loosening import wishes_for
 from actors.coordination.losses import FREED_S, LINGER_S, STEADY_S, WAIT_LOOK_S
 from actors.coordination.sight import Sight, promised
@@ -276,6 +277,16 @@ def test_what_is_declared_but_not_loaded_is_promised_and_nothing_else(desk: Desk
     half = msgspec.structs.replace(rank_fact(desk.instance(), 0, Phase.LOADING), active_bytes=50)
     ready = rank_fact(desk.instance(), 1, Phase.READY)
     assert promised(desk.state.declared, Sight((half, ready), ())) == {"a": 40, "b": 0}
+
+
+def test_what_is_kept_of_earlier_prompts_is_free_for_what_is_placed(desk: Desk) -> None:
+    desk.decide(create())
+    ready = rank_fact(desk.instance(), 1, Phase.READY)
+    keeps = msgspec.structs.replace(ready, active_bytes=80, prefix_bytes=30)
+    assert promised(desk.state.declared, Sight((keeps,), ())) == {"a": 90, "b": -30}
+    draft = Draft(replace(desk.state, ranks=(keeps,)), desk.now)
+    assert draft.ledger_without(desk.fact(), beside=False) == {"a": 0, "b": -80}
+    assert draft.ledger_without(desk.fact(), beside=True) == {"a": 90, "b": -30}
 
 
 def test_what_is_wished_of_the_engine_is_kept_from_epoch_to_epoch(desk: Desk) -> None:

@@ -17,10 +17,17 @@ INSTANCE = Instance(
 
 
 def fact(
-    rank: int, *, hop: str = "", phase: Phase = Phase.CONNECTING, reason: str = "starting", epoch: int = 3
+    rank: int,
+    *,
+    hop: str = "",
+    phase: Phase = Phase.CONNECTING,
+    reason: str = "starting",
+    epoch: int = 3,
+    budget: int = 0,
+    kept: str = "",
 ) -> RankFact:
     node = INSTANCE.nodes[rank]
-    return RankFact(INSTANCE.id, epoch, rank, node, phase, reason, hop=hop)
+    return RankFact(INSTANCE.id, epoch, rank, node, phase, reason, hop=hop, kv_budget_bytes=budget, kept=kept)
 
 
 def ranks(own: int = 0) -> Ranks:
@@ -34,6 +41,37 @@ def test_they_connect_once_all_of_them_listen() -> None:
         mine.tell(rank, fact(rank, hop=f"tcp://{rank}"))
     assert mine.connect() == Connect(hops=("tcp://0", "tcp://1", "tcp://2"), rings=())
     assert mine.missing == ""
+
+
+def connected(budgets: tuple[int, int, int], kept: tuple[str, str, str]) -> Connect:
+    mine = ranks()
+    for rank in range(3):
+        mine.tell(rank, fact(rank, hop=f"tcp://{rank}", budget=budgets[rank], kept=kept[rank]))
+    connect = mine.connect()
+    assert connect is not None
+    return connect
+
+
+def test_rank_0_is_told_what_each_may_hold_if_that_is_known_of_all() -> None:
+    nothing_kept = ("", "", "")
+    assert connected((300, 200, 100), nothing_kept).kv_bytes == (300, 200, 100)
+    assert connected((300, 0, 100), nothing_kept).kv_bytes == ()
+
+
+def test_prefixes_on_disk_are_taken_up_if_all_have_the_same() -> None:
+    unknown = (0, 0, 0)
+    assert connected(unknown, ("x", "x", "x")).kept == "x"
+    assert connected(unknown, ("x", "x", "")).kept == ""
+    assert connected(unknown, ("x", "y", "x")).kept == ""
+
+
+def test_rank_0_holds_no_more_than_what_the_tightest_rank_has_room_for() -> None:
+    mine = ranks()
+    assert mine.fitting(1000) == 1000, "of the others nothing is known"
+    mine.tell(1, fact(1, budget=400))
+    mine.tell(2, fact(2, budget=700))
+    assert mine.fitting(1000) == 400
+    assert mine.fitting(300) == 300
 
 
 def test_whom_they_wait_for_is_named() -> None:

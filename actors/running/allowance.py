@@ -1,0 +1,61 @@
+"""A Runner's view of its engine's budget: follows the facts, and says when the engine has to be told."""
+
+from typing import Final
+
+from actors.running.budget import share
+from actors.running.course import Course, begin, differs, follow
+from actors.running.instance_state import InstanceState
+from actors.running.neighbours import engines_on
+from actors.running.ranks import Ranks
+from bus.messages.engine import Budget, Phase
+from bus.messages.facts import NodeFact
+from bus.view import ClusterView
+
+_TOLD: Final = frozenset({Phase.READY, Phase.DRAINING})
+"""Phases in which an engine is told of a change: before, it has no use for it."""
+
+
+class Allowance:
+    """To be used on the loop's thread only. Times are monotonic seconds."""
+
+    def __init__(
+        self, state: InstanceState, ranks: Ranks, view: ClusterView, kv_memory: int | None = None
+    ) -> None:
+        self._state, self._ranks, self._view, self._kv_memory = state, ranks, view, kv_memory
+        self._course: Course | None = None
+        self._told: Budget | None = None
+
+    def first(self, now: float) -> Budget | None:
+        """What an engine is told that is about to load; None: this node's memory is not known yet."""
+        self._look(now)
+        self._told = self._course.budget if self._course is not None else None
+        return self._told
+
+    def news(self, now: float) -> Budget | None:
+        """What an engine that runs is to be told now; None: nothing that it does not know."""
+        self._look(now)
+        if self._course is None or self._state.phase not in _TOLD:
+            return None
+        budget = self._fitting(self._course.budget)
+        if self._told is not None and not differs(self._told, budget):
+            return None
+        self._told = budget
+        return budget
+
+    def _look(self, now: float) -> None:
+        state, facts = self._state, self._view.facts()
+        node = facts.get(f"node/{state.node}")
+        if not isinstance(node, NodeFact):
+            return
+        own = state.instance
+        engines = engines_on(state.node, facts, own)
+        now_share = share(node, engines, (own.id, own.epoch), self._kv_memory)
+        self._course = begin(now_share, now) if self._course is None else follow(self._course, now_share, now)
+        state.kv_budget_bytes = self._course.budget.kv_bytes
+
+    def _fitting(self, budget: Budget) -> Budget:
+        """Rank 0 admits for all ranks: no more than fits each of them."""
+        if self._state.rank != 0:
+            return budget
+        size = self._ranks.fitting(budget.kv_bytes)
+        return Budget(kv_bytes=size, cache_bytes=budget.cache_bytes, short=budget.short)

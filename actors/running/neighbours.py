@@ -1,0 +1,111 @@
+"""Which engines share a node's memory, read off the facts: what is declared there, or still runs. Pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from actors.coordination.register import Register
+from actors.coordination.sight import LOADED, OVER
+from actors.planner.memory import Needs
+from actors.running.budget import Engine, Key
+from bus.messages.base import ModelId, NodeId
+from bus.messages.facts import DeclaredFact, Fact, InstanceFact, ModelFact, RankFact, Shape
+from bus.messages.placement import Instance, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A node's part of an epoch of an instance."""
+
+    model: ModelId
+    stage: Stage
+    context: int
+    kv_bits: int | None
+    draft: ModelId | None
+    cap: int | None = None
+
+
+_IDLE: Final = (0, 0, 0, False)
+
+
+def engines_on(node: NodeId, facts: Mapping[str, Fact], own: Instance) -> tuple[Engine, ...]:
+    """All of them, `own` among them whatever the facts say; in a fixed order."""
+    parts = _still_there(node, facts) | _declared(node, facts) | _part(node, own)
+    held = _held(node, facts)
+    return tuple(_engine(node, key, parts[key], held.get(key, _IDLE), facts) for key in sorted(parts))
+
+
+def _declared(node: NodeId, facts: Mapping[str, Fact]) -> dict[Key, _Part]:
+    """What is to run here. Several nodes may say something of an instance: the register knows what counts."""
+    register = Register(fact for fact in facts.values() if isinstance(fact, DeclaredFact))
+    parts: dict[Key, _Part] = {}
+    for fact in register.declared.values():
+        for instance in (fact.instance, fact.successor):
+            if instance is not None and not fact.withdrawn:
+                parts |= _part(node, instance)
+    return parts
+
+
+def _part(node: NodeId, instance: Instance) -> dict[Key, _Part]:
+    stage = _stage_of(node, instance.stages)
+    if stage is None:
+        return {}
+    part = _Part(
+        model=instance.model,
+        stage=stage,
+        context=instance.context,
+        kv_bits=instance.kv_bits,
+        draft=instance.draft,
+        cap=instance.kv_bytes,
+    )
+    return {(instance.id, instance.epoch): part}
+
+
+def _still_there(node: NodeId, facts: Mapping[str, Fact]) -> dict[Key, _Part]:
+    """What runs here, also where it is withdrawn and its requests may end."""
+    parts: dict[Key, _Part] = {}
+    for fact in facts.values():
+        if not isinstance(fact, InstanceFact) or fact.phase in OVER:
+            continue
+        stage = _stage_of(node, fact.stages)
+        if stage is not None:
+            parts[fact.id, fact.epoch] = _Part(fact.model, stage, fact.context or 0, fact.kv_bits, fact.draft)
+    return parts
+
+
+def _stage_of(node: NodeId, stages: Iterable[Stage]) -> Stage | None:
+    return next((stage for stage in stages if node in stage.nodes), None)
+
+
+def _held(node: NodeId, facts: Mapping[str, Fact]) -> dict[Key, tuple[int, int, int, bool]]:
+    """What each engine here says that it holds: active, KV cache, freed; and whether it is loaded."""
+    held: dict[Key, tuple[int, int, int, bool]] = {}
+    for fact in facts.values():
+        match fact:
+            case InstanceFact(nodes=(alone,)) if alone == node:
+                key = fact.id, fact.epoch
+            case RankFact(node=there) if there == node:
+                key = fact.instance, fact.epoch
+            case _:
+                continue
+        if fact.phase not in OVER:
+            held[key] = fact.active_bytes, fact.kv_bytes, fact.cached_bytes, fact.phase in LOADED
+    return held
+
+
+def _engine(
+    node: NodeId, key: Key, part: _Part, held: tuple[int, int, int, bool], facts: Mapping[str, Fact]
+) -> Engine:
+    stage, shape = part.stage, _shape(node, part.model, facts)
+    fixed, context = stage.needed_bytes, 0
+    if shape is not None and stage.end <= len(shape.layer_bytes):
+        draft = _shape(node, part.draft, facts) if part.draft is not None else None
+        needs = Needs(shape, part.context, len(stage.nodes), part.kv_bits, draft)
+        fixed, context = needs.fixed(stage.first, stage.end), needs.cache(stage.first, stage.end)
+    active, kv, cached, loaded = held
+    return Engine(key, fixed, context, active, kv, cached, loaded, part.cap)
+
+
+def _shape(node: NodeId, model: ModelId, facts: Mapping[str, Fact]) -> Shape | None:
+    fact = facts.get(f"model/{node}/{model}")
+    return fact.shape if isinstance(fact, ModelFact) else None
