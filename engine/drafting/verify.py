@@ -57,14 +57,10 @@ Held = mx.array | tuple[mx.array, ...]
 
 
 class _Part(Protocol):
-    """What mlx-lm's batch caches of keys and values have besides; ours of quantised ones, too."""
+    """What mlx-lm's batch caches of keys and values have in common, and ours of quantised ones."""
 
-    keys: Held
-    values: Held
-    left_padding: mx.array
-    """Places before each row's first token, [batch]."""
-    offset: mx.array
-    """Tokens of each row, [batch]."""
+    state: tuple[Held, Held, mx.array, mx.array, *tuple[object, ...]]
+    """Keys, values, tokens of each row [batch], places before each row's first token [batch], and more."""
 
     def is_trimmable(self) -> bool: ...
     def trim(self, n: int) -> int: ...
@@ -115,12 +111,15 @@ def _can_forget(part: _Part) -> bool:
 
 
 def _trim(part: _Part, count: int) -> None:
+    def cut(held: mx.array) -> mx.array:
+        return held[..., :-count, :]
+
     part.trim(count)
     if _is_window(part):
         # mlx-lm's BatchRotatingKVCache tells by their length how many of its oldest tokens to let go, so
         # that the forgotten ones must not be there any more.
-        part.keys = _each(part.keys, lambda held: held[..., :-count, :])
-        part.values = _each(part.values, lambda held: held[..., :-count, :])
+        keys, values, tokens, before, *more = part.state
+        part.state = (_each(keys, cut), _each(values, cut), tokens, before, *more)
 
 
 def _move(parts: Sequence[_Part], by: Sequence[int]) -> None:
@@ -140,9 +139,8 @@ def _move(parts: Sequence[_Part], by: Sequence[int]) -> None:
         return mx.take(held.reshape(-1, width), sources[heads, places], axis=0).reshape(held.shape)
 
     for part in parts:
-        part.keys, part.values = _each(part.keys, moved), _each(part.values, moved)
-        part.left_padding = part.left_padding + padding
-        part.offset = part.offset - padding
+        keys, values, tokens, before, *more = part.state
+        part.state = (_each(keys, moved), _each(values, moved), tokens - padding, before + padding, *more)
 
 
 def _each(held: Held, change: Callable[[mx.array], mx.array]) -> Held:
@@ -154,7 +152,7 @@ def _cut_slack(parts: Sequence[_Part], rows: int) -> None:
     whole = [part for part in parts if not _is_window(part)]
     if not whole:
         return
-    padding = cast("list[int]", whole[0].left_padding.tolist())
+    padding = cast("list[int]", whole[0].state[3].tolist())
     if min(padding) >= SLACK:
         for part in whole:
             part.filter(list(range(rows)))

@@ -15,6 +15,7 @@ from mlx_lm.models.cache import BatchKVCache
 from engine.border import Network
 from engine.caches import Cache, joined, merged
 from engine.drafting.verify import SLACK, Verdict, can_forget, forget, verify
+from engine.quantised import quantise
 from scripts.make_model import make_model
 
 PROMPTS = [[(7 * index + row * index**2) % 500 + 20 for index in range(9 + 11 * row)] for row in range(4)]
@@ -50,7 +51,10 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Networ
 
     @functools.cache
     def network(architecture: str) -> Network:
-        network = Network(make_model(architecture, root / architecture, layers=2))
+        if architecture == "wide":  # heads that can be quantised
+            network = Network(make_model("llama", root / architecture, layers=2, hidden=128))
+        else:
+            network = Network(make_model(architecture, root / architecture, layers=2))
         # Weights that nobody asks for would leave the file open.
         mx.eval(network.model.parameters())
         return network
@@ -62,20 +66,22 @@ def integers(array: mx.array) -> list[list[int]]:
     return cast("list[list[int]]", array.tolist())
 
 
-def prefilled(network: Network, prompt: Sequence[int]) -> list[Cache]:
+def prefilled(network: Network, prompt: Sequence[int], bits: int = 0) -> list[Cache]:
     caches = network.make_caches()
+    if bits:
+        caches = quantise(caches, bits)
     network.forward(mx.array([prompt[:-1]]), caches)
     return caches
 
 
 @functools.cache
-def truth_of(network: Network, count: int) -> list[list[int]]:
+def truth_of(network: Network, count: int, bits: int) -> list[list[int]]:
     """What plain greedy decoding makes of each prompt, and some more tokens of it."""
-    return [_alone(network, prompt, count + 6) for prompt in PROMPTS]
+    return [_alone(network, prompt, count + 6, bits) for prompt in PROMPTS]
 
 
-def _alone(network: Network, prompt: Sequence[int], count: int) -> list[int]:
-    caches, tokens = prefilled(network, prompt), [prompt[-1]]
+def _alone(network: Network, prompt: Sequence[int], count: int, bits: int) -> list[int]:
+    caches, tokens = prefilled(network, prompt, bits), [prompt[-1]]
     while len(tokens) <= count:
         logits = network.forward(mx.array([tokens[-1:]]), caches)
         tokens += integers(mx.argmax(logits, axis=-1))[0]
@@ -85,15 +91,16 @@ def _alone(network: Network, prompt: Sequence[int], count: int) -> list[int]:
 class Speculation:
     """Rows that decode together, each with its guesses."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, bits: int = 0) -> None:
         self._network = network
+        self._bits = bits
         self._caches: list[Cache] = []
         self.rows: list[int] = []
         self.made: dict[int, list[int]] = {}
         self.steps = 0
 
     def join(self, row: int) -> None:
-        self._caches = joined(self._caches, merged([prefilled(self._network, PROMPTS[row])]))
+        self._caches = joined(self._caches, merged([prefilled(self._network, PROMPTS[row], self._bits)]))
         self.rows.append(row)
         self.made[row] = []
 
@@ -143,24 +150,25 @@ def mixed(seed: int) -> Guesser:
 
 
 @pytest.mark.parametrize(
-    ("architecture", "guesser", "count"),
+    ("architecture", "guesser", "count", "bits"),
     [
-        ("llama", right, 200),
-        ("llama", wrong, 200),
-        ("llama", mixed(1), 200),
-        ("qwen3", mixed(2), 200),
-        ("gpt_oss", mixed(3), 60),
-        ("gemma3", mixed(4), 60),
-        ("deepseek_v3", mixed(5), 60),
+        ("llama", right, 200, 0),
+        ("llama", wrong, 200, 0),
+        ("llama", mixed(1), 200, 0),
+        ("qwen3", mixed(2), 120, 0),
+        ("gpt_oss", mixed(3), 60, 0),
+        ("gemma3", mixed(4), 60, 0),
+        ("deepseek_v3", mixed(5), 60, 0),
+        ("wide", mixed(6), 60, 8),
     ],
-    ids=["llama-right", "llama-wrong", "llama", "qwen3", "gpt_oss", "gemma3", "deepseek_v3"],
+    ids=["llama-right", "llama-wrong", "llama", "qwen3", "gpt_oss", "gemma3", "deepseek_v3", "quantised"],
 )
 def test_tokens_are_those_of_plain_greedy_decoding_while_rows_come_and_go(
-    networks: Callable[[str], Network], architecture: str, guesser: Guesser, count: int
+    networks: Callable[[str], Network], architecture: str, guesser: Guesser, count: int, bits: int
 ) -> None:
     network = networks(architecture)
-    truth = truth_of(network, count)
-    batch = Speculation(network)
+    truth = truth_of(network, count, bits)
+    batch = Speculation(network, bits)
     assert can_forget(network.make_caches())
     for row in (0, 1, 2):
         batch.join(row)
@@ -181,7 +189,7 @@ def test_rows_that_take_turns_in_being_ahead_do_not_grow_for_ever(
     networks: Callable[[str], Network],
 ) -> None:
     network = networks("llama")
-    truth = truth_of(network, 200)
+    truth = truth_of(network, 200, 0)
     batch = Speculation(network)
     batch.join(0)
     batch.join(1)
