@@ -5,6 +5,7 @@ from bus.messages.engine import (
     Accepted,
     Beat,
     Bound,
+    Budget,
     Cancel,
     Connect,
     Hello,
@@ -13,6 +14,7 @@ from bus.messages.engine import (
     Phase,
     PhaseChange,
     Prefilled,
+    Queued,
     Refused,
     Shutdown,
     Step,
@@ -42,20 +44,14 @@ from bus.messages.facts import (
     WishFact,
 )
 from bus.messages.generation import (
-    ChatMessage,
-    ChatPrompt,
-    Delta,
-    Finish,
-    FinishReason,
+    CallFormat,
+    GrammarFormat,
+    InfillPrompt,
     Refusal,
     RefusalCode,
-    Sampling,
-    Stopping,
+    RegexFormat,
     TextPrompt,
-    TokenLogprob,
     TokenPrompt,
-    ToolCall,
-    TopLogprob,
 )
 from bus.messages.peers import Abandoned, Audit, Audited, Dispatched, Greeting, Relayed
 from bus.messages.placement import (
@@ -73,23 +69,18 @@ from bus.messages.placement import (
     Withdraw,
 )
 from bus.messages.request import Admitted, Chunk, Completed, Failed, Order, Usage, Waiting
-
-TOOL_CALL = ToolCall("call-1", "weather", '{"town": "Zürich"}')
-CHAT = ChatPrompt(
-    messages=(
-        ChatMessage("system", "Be kind."),
-        ChatMessage("assistant", None, reasoning="Hm.", name="a", tool_calls=(TOOL_CALL,)),
-        ChatMessage("tool", "12 °C", tool_call_id="call-1"),
-    ),
-    tools=('{"type": "function"}',),
-    template_options='{"enable_thinking": false}',
+from tests.bus.example_answers import (
+    CALL_DELTA,
+    CHAT,
+    DELTA,
+    FINISH,
+    JSON_FORMAT,
+    LOGPROB,
+    SAMPLING,
+    STOPPING,
 )
-SAMPLING = Sampling(0.5, 0.9, 40, 0.1, 1.1, 0.2, 0.3, {7: -100.0, 9: 2.5}, 2**40)
-STOPPING = Stopping(100, ("\n\n", "ende"), ignore_eos=True)
-LOGPROB = TokenLogprob(5, "é", b"\xc3\xa9", -0.25, (TopLogprob(6, "", b"\xc3", -1.5),))
-FINISH = Finish(FinishReason.TOOL_CALLS, 12, 4, "ende")
+
 REFUSAL = Refusal(RefusalCode.OVERLOADED, "Full: try later.", "prompt", 2.5)
-DELTA = Delta(SequenceId("s-1"), "é", "so", (TOOL_CALL,), 3, (LOGPROB,), FINISH, (7, 8, 9))
 
 NODE = NodeFact(
     id=NodeId("n-1"),
@@ -124,6 +115,7 @@ MODEL = ModelFact(
     problem="broken: fetch it again",
     shape=Shape((100, 100), 50, (4, 4), 8, 2, 64, 2, True, "no stages", "no parts"),
     folder_mark="1/2",
+    embeds=True,
 )
 STAGES = (Stage(0, 4, (NodeId("n-1"),), 2**20), Stage(4, 8, (NodeId("n-2"),), 2**21))
 INSTANCE = InstanceFact(
@@ -147,6 +139,16 @@ INSTANCE = InstanceFact(
     cached_bytes=7,
     tokens_per_s=8.5,
     stages=STAGES,
+    kv_limit_bytes=10,
+    prefix_bytes=11,
+    prompt_tokens=12,
+    cached_tokens=13,
+    drafted_tokens=14,
+    accepted_tokens=15,
+    preempted=16,
+    trails=(2**62, 17),
+    kv_bits=8,
+    draft=ModelId("org/small"),
 )
 REQUEST = RequestFact(
     id=RequestId("chatcmpl-1"),
@@ -161,6 +163,10 @@ REQUEST = RequestFact(
     prefilled_tokens=9,
     generated_tokens=8,
     tokens_per_s=7.5,
+    cached_tokens=6,
+    place=2,
+    eta_s=1.5,
+    priority=-1,
 )
 UPDATE = Update("n-1/1", 7, "node/n-1", NODE)
 FACTS: dict[str, Fact] = {
@@ -169,7 +175,9 @@ FACTS: dict[str, Fact] = {
     "instance/i-1": INSTANCE,
     "request/1": REQUEST,
 }
-SUBMIT = Submit(SequenceId("s-1"), CHAT, SAMPLING, STOPPING, 3, True, (7, 8))
+SUBMIT = Submit(
+    SequenceId("s-1"), CHAT, SAMPLING, STOPPING, 3, True, (7, 8), JSON_FORMAT, priority=1, embed=True
+)
 
 WISH = Wish(
     model=ModelId("org/name"),
@@ -180,6 +188,10 @@ WISH = Wish(
     stages=2,
     tensor=1,
     context=4096,
+    kv_bits=4,
+    kv_bytes=2**30,
+    draft=ModelId("org/small"),
+    speculate=False,
 )
 PLACED = Instance(
     id=InstanceId("i-1"),
@@ -190,6 +202,10 @@ PLACED = Instance(
     sharding=Sharding.HYBRID,
     interconnect=Interconnect.JACCL,
     wish=WISH,
+    kv_bits=4,
+    kv_bytes=2**30,
+    draft=ModelId("org/small"),
+    speculate=False,
 )
 RANK = RankFact(
     instance=InstanceId("i-1"),
@@ -204,11 +220,13 @@ RANK = RankFact(
     permanent=True,
     active_bytes=3,
     kv_bytes=4,
+    kv_budget_bytes=5,
+    kept="k-1",
 )
 DECLARED = DeclaredFact(PLACED, Term(3, NodeId("n-1")), "n-3 left", True, PLACED, 1e9)
 
 EXAMPLES: tuple[Message, ...] = (
-    Want(ModelId("org/name"), 4096),
+    Want(ModelId("org/name"), 4096, (1, 2**62)),
     Serving(InstanceId("i-1"), 2),
     NotServed(REFUSAL),
     Create(WISH, 2, True),
@@ -234,12 +252,37 @@ EXAMPLES: tuple[Message, ...] = (
     DECLARED,
     WishFact(NodeId("n-1"), 1e9, (WISH,)),
     CoordinatorFact(NodeId("n-1"), Term(3, NodeId("n-1")), 1e9),
-    Connect(("tcp://192.0.2.1:1", "tcp://192.0.2.2:1"), ("192.0.2.1:2", "192.0.2.2:2")),
-    Bound("tcp://192.0.2.1:1", "192.0.2.1:2"),
+    Connect(
+        ("tcp://192.0.2.1:1", "tcp://192.0.2.2:1"),
+        ("192.0.2.1:2", "192.0.2.2:2"),
+        (("", "rdma_en2"), ("rdma_en3", "")),
+        (2**30, 2**31),
+        "k-1",
+    ),
+    Bound("tcp://192.0.2.1:1", "192.0.2.1:2", "k-1"),
     CHAT,
     TextPrompt("Once upon a time"),
     TokenPrompt((1, 2, 2**31)),
-    Load("models/name", 4096, 8, 0.1, Part(1, ((0, 4), (4, 8)), 1, Interconnect.RING, "192.0.2.1")),
+    InfillPrompt("def f():", "return x"),
+    JSON_FORMAT,
+    RegexFormat("a+"),
+    GrammarFormat('start: "a"'),
+    CallFormat("weather"),
+    Load(
+        path="models/name",
+        context=4096,
+        max_running=8,
+        pace_s=0.1,
+        part=Part(1, ((0, 4), (4, 8)), 1, Interconnect.RING, "192.0.2.1"),
+        hurry=True,
+        budget=Budget(2**30, 2**29, True),
+        kv_bits=8,
+        prefixes=False,
+        prefixes_path="prefixes",
+        speculate=False,
+        draft_path="models/small",
+    ),
+    Budget(2**30, 2**29, True),
     SUBMIT,
     Cancel((SequenceId("s-1"), SequenceId("s-2"))),
     Shutdown(),
@@ -247,8 +290,13 @@ EXAMPLES: tuple[Message, ...] = (
     PhaseChange(Phase.READY, "ready", 1.0, 4096),
     Accepted(SequenceId("s-1"), 10),
     Refused(SequenceId("s-1"), REFUSAL),
-    Step(9, (DELTA,), (Prefilled(SequenceId("s-2"), 512, 4000),)),
-    Beat(9, 1, 2, 3, 4, 5, 6, 7.5, "rank 1"),
+    Step(
+        9,
+        (DELTA,),
+        (Prefilled(SequenceId("s-2"), 512, 4000, 1.5, 256),),
+        (Queued(SequenceId("s-3"), 2, "memory for its KV cache"),),
+    ),
+    Beat(9, 1, 2, 3, 4, 5, 6, 7.5, "rank 1", 8, 9, 10, 11, 12, 13, 14, (15, 2**62)),
     NODE,
     MODEL,
     INSTANCE,
@@ -272,10 +320,13 @@ EXAMPLES: tuple[Message, ...] = (
         logprobs=3,
         echo=True,
         timeout_s=9.5,
+        format=JSON_FORMAT,
+        priority=1,
+        embed=True,
     ),
-    Waiting("loading", 1, 2),
+    Waiting("loading", 1, 2, 3.5, 4),
     Admitted(InstanceId("i-1"), (10, 12)),
-    Chunk(1, "é", "so", (TOOL_CALL,), (LOGPROB,), 3, FINISH),
+    Chunk(1, "é", "so", (CALL_DELTA,), (LOGPROB,), 3, FINISH, b"\x00\x00\x80?"),
     Completed(Usage(1, 2, 3, 4)),
     Failed(REFUSAL),
 )
