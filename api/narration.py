@@ -23,7 +23,9 @@ class Narration:
         self._telling = telling
         self._fault = fault
         self._settings = settings
-        self._pulse = comment("waiting")
+        self._pulse: Waiting | str = "waiting"
+        """What a comment says when nothing comes; a wait goes on from when it was told."""
+        self._pulse_s = 0.0
         self._admitted = False
         self._completed = False
         self._failed: ApiError | None = None
@@ -40,7 +42,7 @@ class Narration:
             events = await outbox.take(speaks_at - loop.time())
             data = b"".join([self._words(event) for event in events])
             if data or (self._failed is None and loop.time() >= speaks_at):
-                await self._stream.write(data or self._pulse)
+                await self._stream.write(data or self._comment(loop.time()))
                 speaks_at = loop.time() + self._settings.keep_alive_s
             if self._failed is not None:
                 raise self._failed
@@ -49,11 +51,11 @@ class Narration:
     def _words(self, event: RequestEvent) -> bytes:
         match event:
             case Chunk():
-                self._pulse = comment("generating")
+                self._pulse = "generating"
                 return self._telling.chunk(event)
             case Waiting():
-                self._pulse = waiting_comment(event)
-                return self._pulse if self._stream.opened or self._admitted else b""
+                self._pulse, self._pulse_s = event, asyncio.get_running_loop().time()
+                return waiting_comment(event) if self._stream.opened or self._admitted else b""
             case Admitted():
                 self._admitted = True
                 return self._telling.admitted(event) or comment("admitted")
@@ -65,3 +67,10 @@ class Narration:
                 return b""
             case _:
                 assert_never(event)
+
+    def _comment(self, now_s: float) -> bytes:
+        match self._pulse:
+            case str(text):
+                return comment(text)
+            case Waiting() as waiting:
+                return waiting_comment(waiting, now_s - self._pulse_s)

@@ -69,11 +69,11 @@ def comment(text: str) -> bytes:
     return f": {' '.join(text.split())}\n\n".encode()
 
 
-def waiting_comment(event: Waiting) -> bytes:
-    """Why there is nothing to show yet, how far it is and how long it takes."""
+def waiting_comment(event: Waiting, ago_s: float = 0.0) -> bytes:
+    """Why there is nothing to show yet, how far it is and how long it takes, told so many seconds later."""
     words = [f"{event.reason} {event.done}/{event.total}" if event.total else event.reason]
     if event.place is not None:
         words[0] += f": {event.place} before it" if event.place else ": it is the next"
-    if event.eta_s is not None:
-        words.append(f"{math.ceil(event.eta_s)} s left")
+    if event.eta_s is not None and event.eta_s > ago_s:
+        words.append(f"{math.ceil(event.eta_s - ago_s)} s left")
     return comment(", ".join(words))

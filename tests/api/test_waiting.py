@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from api.settings import ApiSettings
+from api.stream import waiting_comment
 from bus.messages.generation import RefusalCode
 from bus.messages.request import Chunk, Order, Waiting
 from tests.api.raw import connected
@@ -48,7 +49,7 @@ async def test_prefill_is_told_with_its_progress(gateway: ScriptedGateway, url: 
 @pytest.mark.parametrize(
     ("event", "words"),
     [
-        (Waiting("computing the prompt", 512, 4096, eta_s=2.1), "computing the prompt 512/4096, 3 s left"),
+        (Waiting("computing the prompt", 512, 4096, eta_s=2.95), "computing the prompt 512/4096, 3 s left"),
         (Waiting("waiting for its turn", place=3), "waiting for its turn: 3 before it"),
         (Waiting("waiting for memory", place=0), "waiting for memory: it is the next"),
     ],
@@ -62,6 +63,12 @@ async def test_a_comment_says_how_long_it_takes_and_is_said_again(
         await connection.head()
         pieces = connection.chunks()
         assert [await anext(pieces), await anext(pieces)] == [f": {words}\n\n".encode()] * 2
+
+
+def test_the_time_that_is_left_shrinks_and_is_not_made_up() -> None:
+    event = Waiting("computing the prompt", 512, 4096, eta_s=8.0)
+    assert waiting_comment(event, 5.5) == b": computing the prompt 512/4096, 3 s left\n\n"
+    assert waiting_comment(event, 8.0) == b": computing the prompt 512/4096\n\n"
 
 
 async def test_what_the_client_does_not_want_to_see_keeps_its_connection_alive(

@@ -11,7 +11,15 @@ const messages = [{ role: 'user', content: 'What is exo_actors?' }]
 const greedy = { model, messages, temperature: 0, max_tokens: 24 }
 const tool = {
   type: 'function',
-  function: { name: 'weather', parameters: { type: 'object', properties: { city: { enum: ['Oslo', 'Rome'] } }, required: ['city'], additionalProperties: false } },
+  function: {
+    name: 'weather',
+    parameters: {
+      type: 'object',
+      properties: { city: { enum: ['Oslo', 'Rome'] } },
+      required: ['city'],
+      additionalProperties: false,
+    },
+  },
 }
 
 async function collect(stream) {
