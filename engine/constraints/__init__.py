@@ -1,0 +1,1 @@
+"""Holds answers to a format: JSON, a regular expression, a grammar, or calls in the model's own syntax."""

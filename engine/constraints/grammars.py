@@ -1,0 +1,179 @@
+"""A model's grammars: checked, made once for each format, and handed out to the answers held to them."""
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeAlias
+
+from llguidance import LLMatcher, LLParserLimits
+
+from bus.messages.generation import CallFormat, Format, GrammarFormat, JsonFormat, RegexFormat
+from engine.constraints.calls import call_grammar
+from engine.constraints.constraint import Constraint, Watch
+from engine.constraints.errors import GrammarError
+from engine.constraints.schema import LONGEST, schema_of
+from engine.constraints.words import CallMarkers, Source, Words, words_of
+
+_LIMITS: Final = LLParserLimits(max_lexer_states=50_000, verbose_errors=False)
+"""About 100 MB at most for one format's automaton; the library's own limits end a step's work, at some 20 ms."""
+
+_KEPT: Final = 64
+"""Grammars that are kept for the next request of the same format."""
+
+_Grammar: TypeAlias = Mapping[str, object]
+"""One of llguidance's top-level grammars, without its name."""
+
+_Key: TypeAlias = tuple[Format, tuple[str, ...]]
+
+
+class Grammars:
+    """For one model. Any thread may ask."""
+
+    def __init__(self, source: Source) -> None:
+        """Costs nothing until the first answer is to be held to something."""
+        self._source = source
+        self._words: Words | None = None
+        self._made: OrderedDict[_Key, LLMatcher] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def check(self, format: Format | None, tools: Sequence[str] = ()) -> None:
+        """Raises GrammarError for a format that answers can't be held to; makes its grammar otherwise."""
+        if format is not None:
+            self._grammar(format, tuple(tools))
+
+    def prepare(self) -> None:
+        """Do ahead what the first format would wait for: a second's work for a vocabulary of 128k.
+        Raises GrammarError where no answer of this model can be held to anything."""
+        self._ready().tokenizer  # noqa: B018 - made when it is first asked for
+
+    def constraint(
+        self,
+        format: Format | None,
+        tools: Sequence[str] = (),
+        *,
+        reasoning: bool = False,
+        reasoning_tokens: int | None = None,
+        generated: Sequence[int] = (),
+        chat: bool = True,
+    ) -> Constraint:
+        """For one answer, of which `generated` stands there already.
+
+        `tools`: definitions as JSON. `reasoning`: the prompt ends inside the model's reasoning.
+        `reasoning_tokens`: the most that the answer may spend on it. `chat`: the answer's markers are read;
+        otherwise it is plain text, all of which is held to the format. Raises nothing: what is wrong is told
+        by the constraint's `failure`.
+        """
+        try:
+            words = self._ready()
+            grammar = None if format is None else self._grammar(format, tuple(tools)).deep_copy()
+        except GrammarError as error:
+            constraint = Constraint(Words((), {}, frozenset(), lambda _: []), None, None, None)
+            constraint.failure = str(error)
+            return constraint
+        markers, thinking = self._source.call_markers, self._source.thinking
+        calls = bool(tools) and markers is not None
+        watch = Watch(words, self._source.splitter(calls, reasoning)) if chat else None
+        constraint = Constraint(
+            words, grammar, watch, thinking, reasoning_tokens, markers.start if calls and markers else ""
+        )
+        for token in generated:
+            constraint.take(token)
+        return constraint
+
+    def _ready(self) -> Words:
+        with self._lock:
+            if self._words is None:
+                self._words = words_of(self._source)
+            return self._words
+
+    def _grammar(self, format: Format, tools: tuple[str, ...]) -> LLMatcher:
+        key = (format, tools)
+        with self._lock:
+            if key in self._made:
+                self._made.move_to_end(key)
+                return self._made[key]
+        matcher = self._make(format, tools)
+        with self._lock:
+            self._made[key] = matcher
+            while len(self._made) > _KEPT:
+                self._made.popitem(last=False)
+        return matcher
+
+    def _make(self, format: Format, tools: tuple[str, ...]) -> LLMatcher:
+        words = self._ready()
+        parts = _parts(format, tools, words, self._source)
+        with self._lock:
+            tokenizer = words.tokenizer
+        matcher = LLMatcher(tokenizer, json.dumps({"grammars": parts}), log_level=0, limits=_LIMITS)
+        if not matcher.is_error():
+            matcher.compute_bitmask()  # what is too much for a step shows at the first one
+        if matcher.is_error():
+            raise GrammarError(f"{_NAMES[type(format)]}: {_told(matcher.get_error())}")
+        return matcher
+
+
+_NAMES: Final[Mapping[type[Format], str]] = {
+    JsonFormat: "no answer can be held to this JSON schema",
+    RegexFormat: "no answer can be held to this regular expression",
+    GrammarFormat: "no answer can be held to this grammar",
+    CallFormat: "no call can be held to these tools' parameters",
+}
+
+
+def _parts(format: Format, tools: tuple[str, ...], words: Words, source: Source) -> list[_Grammar]:
+    """The answer's grammar and those that it refers to."""
+    if sum(map(len, tools)) > LONGEST:
+        raise GrammarError(f"the tools have {sum(map(len, tools))} characters; {LONGEST} are the most")
+    markers = source.call_markers
+    if isinstance(format, CallFormat):
+        if markers is None:
+            raise GrammarError("this model does not call tools")
+        content = _calls(markers, words, tools, format.function)
+    else:
+        content = _content(format)
+    before, after = _structure(words, source.markers)
+    wanted = "@content"
+    parts: list[_Grammar] = [{"name": "content", **content}]
+    if tools and markers is not None and not isinstance(format, CallFormat):
+        wanted = "(@content | @calls)"
+        parts.append({"name": "calls", **_calls(markers, words, tools, "")})
+    if len(parts) == 1 and not before and not after:
+        return parts
+    return [{"name": "answer", "lark_grammar": f"start: {before} {wanted} {after}"}, *parts]
+
+
+def _content(format: JsonFormat | RegexFormat | GrammarFormat) -> _Grammar:
+    match format:
+        case JsonFormat(schema=text):
+            return {"json_schema": schema_of(text or '{"type":"object"}')}
+        case RegexFormat(pattern=pattern):
+            made: list[_Grammar] = json.loads(LLMatcher.grammar_from_regex(_short(pattern)))["grammars"]
+            return {"lark_grammar": made[0]["lark_grammar"]}
+        case GrammarFormat(grammar=grammar):
+            return {"lark_grammar": _short(grammar)}
+
+
+def _calls(markers: CallMarkers, words: Words, tools: tuple[str, ...], function: str) -> _Grammar:
+    return {"lark_grammar": call_grammar(markers, words, tools, function)}
+
+
+def _structure(words: Words, markers: Sequence[str]) -> tuple[str, str]:
+    """The markers that a model may put before its answer and after it, and that are taken out of it."""
+    before = [marker for marker in markers if marker.startswith("<|open|>response")]
+    after = [marker for marker in markers if marker.startswith(("<|close|>response", "<|close|>message"))]
+    return (
+        " ".join(f"({words.spelled(marker)})?" for marker in before),
+        " ".join(f"({words.spelled(marker)})?" for marker in after),
+    )
+
+
+def _short(text: str) -> str:
+    if len(text) > LONGEST:
+        raise GrammarError(f"the format has {len(text)} characters; {LONGEST} are the most")
+    return text
+
+
+def _told(error: str) -> str:
+    """What the library says, without what it knows of its own state."""
+    return error.partition("\n<state>")[0].strip()[:400]

@@ -1,0 +1,87 @@
+"""Looks at a JSON schema before a grammar is made of it: limits, and what the library would not hold."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Final, TypeAlias, cast
+
+from engine.constraints.errors import GrammarError
+
+Schema: TypeAlias = dict[str, object]
+
+LONGEST: Final = 128 * 1024
+"""Characters of a schema, a grammar, a regular expression, or all of a request's tools."""
+DEEPEST: Final = 64
+"""Schemas within schemas, and values within values."""
+
+_OF_ONE: Final = ("items", "additionalProperties", "additionalItems", "contains", "not", "if", "then", "else")
+_OF_LIST: Final = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
+_OF_NAMES: Final = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+
+LAYOUT: Final = r"\x20|\n(\x20{0,24}|\t{0,8})"
+"""What may stand where JSON allows white space: a space, or a line break and an indentation. Models that are
+let go on printing white space have been known not to stop."""
+
+OPTIONS: Final[Mapping[str, object]] = {
+    "whitespace_pattern": LAYOUT,
+    "item_separator": ",",
+    "key_separator": ":",
+    "coerce_one_of": False,
+    "lenient": False,
+}
+"""How llguidance reads schemas: https://github.com/guidance-ai/llguidance/blob/main/docs/json_schema.md."""
+
+
+def schema_of(text: str) -> Schema:
+    """A schema that came as text, ready for llguidance. Raises GrammarError."""
+    if len(text) > LONGEST:
+        raise GrammarError(f"the JSON schema has {len(text)} characters; {LONGEST} are the most")
+    return prepared(_loaded(text))
+
+
+def prepared(value: object) -> Schema:
+    """Raises GrammarError for what is no schema, and for what would be taken and not held."""
+    if value is True:
+        value = {}
+    if not isinstance(value, dict):
+        raise GrammarError("a JSON schema is an object; this one is " + json.dumps(value)[:40])
+    schema = {key: below for key, below in value.items() if key != "x-guidance"}
+    for part in _schemas_in(schema, 0):
+        _check(part)
+    return {**schema, "x-guidance": dict(OPTIONS)}
+
+
+def _check(schema: Schema) -> None:
+    if schema.get("uniqueItems") is False:
+        del schema["uniqueItems"]
+    least, required = schema.get("minProperties"), schema.get("required")
+    distinct = len(set(map(str, required))) if isinstance(required, list) else 0
+    # Additional properties may come twice under one name: the grammar can't count them.
+    if isinstance(least, int) and least > max(1, distinct):
+        raise GrammarError(f"minProperties {least} can't be held to: name the properties in `required`")
+
+
+def _schemas_in(schema: object, depth: int) -> Iterator[Schema]:
+    """A schema and all that it is made of."""
+    if depth > DEEPEST:
+        raise GrammarError(f"the JSON schema is nested more than {DEEPEST} deep")
+    if not isinstance(schema, dict):
+        return
+    yield cast(Schema, schema)
+    for key, below in schema.items():
+        if key in _OF_ONE and isinstance(below, dict):
+            yield from _schemas_in(below, depth + 1)
+        elif key in _OF_LIST and isinstance(below, list):
+            for one in below:
+                yield from _schemas_in(one, depth + 1)
+        elif key in _OF_NAMES and isinstance(below, dict):
+            for one in below.values():
+                yield from _schemas_in(one, depth + 1)
+
+
+def _loaded(text: str) -> object:
+    try:
+        return cast(object, json.loads(text))
+    except RecursionError:
+        raise GrammarError(f"the JSON schema is nested more than {DEEPEST} deep") from None
+    except ValueError as error:
+        raise GrammarError(f"the JSON schema is no JSON: {error}") from error

@@ -1,0 +1,145 @@
+"""A model's vocabulary as grammars see it: the bytes of each token, and which tokens are no text."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+from llguidance import LLTokenizer, TokenizerWrapper
+
+from engine.constraints.errors import GrammarError
+from engine.detokenizer import Spelling, token_bytes
+from engine.reply import Splitter
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """The tokens around a model's reasoning."""
+
+    start: tuple[int, ...]
+    end: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CallMarkers:
+    """How a model writes tool calls: the name of mlx-lm's parser that reads them, and what stands around."""
+
+    parser: str
+    start: str
+    end: str
+
+
+class Source(Protocol):
+    """The part of a tokenizer that grammars need."""
+
+    @property
+    def eos(self) -> frozenset[int]: ...
+    @property
+    def special(self) -> frozenset[int]:
+        """Added tokens that are markers for the model, not text."""
+
+    @property
+    def thinking(self) -> Thinking | None: ...
+    @property
+    def call_markers(self) -> CallMarkers | None: ...
+    @property
+    def markers(self) -> Sequence[str]:
+        """Every text that mlx-lm takes out of an answer, and those that structure a model's output."""
+
+    def __len__(self) -> int: ...
+    def pieces(self) -> list[str]: ...
+    def added(self) -> dict[str, int]: ...
+    def spelling(self) -> tuple[Spelling, bool]: ...
+    def encode_plainly(self, text: str) -> list[int]:
+        """Without the tokens that the tokenizer puts around a text."""
+
+    def splitter(self, tools: bool, reasoning: bool) -> Splitter: ...
+
+
+_MARKUP = re.compile(
+    r"</?(think|arg_key|arg_value|(\w+_)?(think|tool_call|arg_key|arg_value)|escape"
+    r"|(start|end)_function_(call|response)|(minimax|atem):\w+|function|param|parameter)>"
+)
+"""Markers of formats that mlx-lm reads which some tokenizers list as ordinary added words."""
+
+
+@dataclass(frozen=True, eq=False)
+class Words:
+    """All tokens of a model by id, with those told apart that only a marker may be."""
+
+    table: tuple[bytes, ...]
+    marks: Mapping[str, int]
+    """Tokens that are markers, by their text: no grammar's text matches them, it has to name them."""
+    eos: frozenset[int]
+    encode: Callable[[str], list[int]]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @cached_property
+    def tokenizer(self) -> LLTokenizer:
+        """The library's own form of it: a trie over all tokens, about a second's work for 128k of them."""
+        return LLTokenizer(TokenizerWrapper(_Tokens(self)), n_vocab=len(self), eos_token=sorted(self.eos))
+
+    @cached_property
+    def line_breaks(self) -> frozenset[int]:
+        """The tokens that are one line break, or two."""
+        return frozenset(token for token, text in enumerate(self.table) if text in (b"\n", b"\n\n"))
+
+    def spelled(self, text: str) -> str:
+        """A text as a grammar names it, in Lark's syntax: markers by their ids, all else as it stands."""
+        parts = self._cut.split(text) if self.marks else [text]
+        named = (f"<[{self.marks[part]}]>" if part in self.marks else quoted(part) for part in parts if part)
+        return " ".join(named) or '""'
+
+    @cached_property
+    def _cut(self) -> re.Pattern[str]:
+        longest = sorted(self.marks, key=len, reverse=True)
+        return re.compile("(" + "|".join(map(re.escape, longest)) + ")")
+
+
+class _Tokens:
+    """What llguidance's TokenizerWrapper asks for."""
+
+    def __init__(self, words: Words) -> None:
+        self.eos_token_id = min(words.eos)
+        self.bos_token_id = None
+        self.tokens = words.table
+        self.special_token_ids = sorted({*words.marks.values(), *words.eos})
+        self._encode = words.encode
+
+    def __call__(self, text: str) -> list[int]:
+        if not isinstance(text, str):
+            raise TypeError("takes text only")  # this is how the wrapper finds out
+        return self._encode(text)
+
+
+def words_of(source: Source) -> Words:
+    """Raises GrammarError for a tokenizer of which it is not known which bytes its tokens stand for."""
+    spelling, _ = source.spelling()
+    if spelling is Spelling.OPAQUE:
+        raise GrammarError(
+            "this model's answers can't be held to a format: its tokenizer does not say which text a token "
+            "stands for"
+        )
+    if not source.eos:
+        raise GrammarError("this model's answers can't be held to a format: it has no token that ends one")
+    added = source.added()
+    marks = {
+        text: token
+        for text, token in added.items()
+        if text and (token in source.special or text in source.markers or _MARKUP.fullmatch(text))
+    }
+    table = token_bytes(source.pieces(), added, spelling)
+    return Words(tuple(table), marks, source.eos, source.encode_plainly)
+
+
+def quoted(text: str) -> str:
+    r"""A string in Lark's syntax.
+
+    >>> print(quoted('say "a\\b"'))
+    "say \"a\\b\""
+    """
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + escaped.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t") + '"'
