@@ -173,13 +173,13 @@ async def test_a_prompt_is_scored_without_anything_being_generated(lenient: Asyn
     first, *rest = chosen
     assert first is None
     assert all(logprob is not None and logprob <= 0 for logprob in rest)
-    assert all(len(rivals) >= 20 for rivals in top[1:])
+    assert all(1 <= len(rivals) <= 21 for rivals in top[1:])  # those of the same text are one
     assert scored.usage is not None
     assert scored.usage.completion_tokens == 0
 
 
 async def test_what_was_computed_before_is_not_computed_again(client: AsyncOpenAI) -> None:
-    prompt = "A cluster of machines computes one model together. " * 24
+    prompt = "A cluster of machines computes one model together. " * 60
     first = await client.completions.create(model=MODEL, prompt=prompt, temperature=0, max_tokens=4)
     again = await client.completions.create(model=MODEL, prompt=prompt, temperature=0, max_tokens=4)
     assert again.choices[0].text == first.choices[0].text
