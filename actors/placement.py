@@ -31,6 +31,7 @@ from actors.messages import (
 )
 from actors.placing.local_part import Key, next_steps
 from actors.placing.lookout import Lookout
+from actors.placing.recent import Recent
 from actors.placing.routing import has_failed_alone, route
 from actors.placing.seen import Seen
 from actors.placing.weighing import unknown, unplaced, weigh
@@ -101,6 +102,7 @@ class Placement(ThreadActor[PlacementMessage]):
         self._running: dict[Key, Instance] = {}
         self._drained: set[Key] = set()
         self._history: History = {}
+        self._recent = Recent()
         self._standing = Standing(None, Term(), acting=False, next_look=None)
         self._published: set[str] = set()
         self._met: dict[NodeId, str] = {}
@@ -279,8 +281,11 @@ class Placement(ThreadActor[PlacementMessage]):
 
     def _want(self, want: Want) -> Serving | NotServed:
         facts = self._bus.view.facts()
-        answer = route(want.model, self._register.declared.values(), facts, want.trail)
+        now = time.monotonic()
+        recent = self._recent.counts(now)
+        answer = route(want.model, self._register.declared.values(), facts, want.trail, recent)
         if isinstance(answer, Serving) and not has_failed_alone(answer, facts):
+            self._recent.note(answer.instance, now)
             return answer
         # It may have been copied here a moment ago, or mended: look now, not when its turn comes.
         here = find_here(self._directory, want.model)

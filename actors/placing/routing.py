@@ -1,6 +1,6 @@
 """Which instance of a model takes a request: ready, and with its beginning kept or least loaded. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from bus.messages.base import InstanceId, ModelId
@@ -21,6 +21,8 @@ _SOON: Final = (
 """In order of how soon a request gets its first token there."""
 
 
+NONE: Final[Mapping[InstanceId, int]] = {}
+
 MUCH_BUSIER: Final = 4
 """Sequences that an instance may have under way beyond the least loaded one's, at most, and still be
 preferred for what it has kept. Each mark of the trail is worth one: a system prompt in common is no reason to
@@ -32,29 +34,32 @@ def route(
     declared: Iterable[DeclaredFact],
     facts: Mapping[str, Fact],
     trail: tuple[int, ...] = (),
+    recent: Mapping[InstanceId, int] = NONE,
 ) -> Serving | NotServed:
-    """Where a request for `model` goes now, whose prompt begins as `trail` says (`bus.trail`)."""
+    """Where a request for `model` goes now, whose prompt begins as `trail` says (`bus.trail`).
+
+    `recent`: what was sent to each instance that its fact does not tell of yet.
+    """
     held = [fact for fact in declared if fact.instance.model == model and not fact.withdrawn]
     if not held:
         return NotServed(_nobody(model), unplaced=True)
     placed = [fact for fact in held if fact.instance.stages]
-    best = min(placed, key=lambda fact: (fact.given_up, *_rank(fact.instance, facts)), default=None)
-    if best is None:
+    if not placed:
         return NotServed(_no_room(held[0]))
-    if best.given_up:
-        return NotServed(_given_up(best))
-    ready = [fact.instance for fact in placed if not fact.given_up and _rank(fact.instance, facts)[0] == 0]
-    chosen = _most_kept(trail, ready, facts) if ready and trail else best.instance
+    hopeful = [fact.instance for fact in placed if not fact.given_up]
+    if not hopeful:
+        return NotServed(_given_up(placed[0]))
+    ranks = {instance: _rank(instance, facts, recent) for instance in hopeful}
+    loads = {each: load for each, (phase, load, _) in ranks.items() if phase == _SOON.index(Phase.READY)}
+    chosen = _most_kept(trail, loads, facts) if loads and trail else min(hopeful, key=ranks.__getitem__)
     return Serving(instance=chosen.id, epoch=chosen.epoch)
 
 
-def _most_kept(trail: tuple[int, ...], ready: Sequence[Instance], facts: Mapping[str, Fact]) -> Instance:
+def _most_kept(trail: tuple[int, ...], loads: Mapping[Instance, int], facts: Mapping[str, Fact]) -> Instance:
     """Of those that are ready, who has kept most, unless the least loaded one is much less busy."""
-    states = {each: fact for each in ready if (fact := whole(each, facts)) is not None}
-    kept = {each: shared(trail, set(fact.trails)) for each, fact in states.items()}
-    loads = {each: _load(fact) for each, fact in states.items()}
+    kept = {each: shared(trail, set(fact.trails)) for each in loads if (fact := whole(each, facts))}
     least = min(loads.values())
-    near = [each for each in states if loads[each] - least <= min(kept[each], MUCH_BUSIER)]
+    near = [each for each in kept if loads[each] - least <= min(kept[each], MUCH_BUSIER)]
     return min(near, key=lambda each: (-kept[each], loads[each], each.id))
 
 
@@ -70,18 +75,17 @@ def has_failed_alone(serving: Serving, facts: Mapping[str, Fact]) -> bool:
     return isinstance(fact, InstanceFact) and fact.phase is Phase.FAILED and len(fact.nodes) == 1
 
 
-def _rank(instance: Instance, facts: Mapping[str, Fact]) -> tuple[int, int, InstanceId]:
+def _rank(
+    instance: Instance, facts: Mapping[str, Fact], recent: Mapping[InstanceId, int]
+) -> tuple[int, int, InstanceId]:
+    """How far it is from taking a request, and how many sequences it has under way."""
     fact = whole(instance, facts)
     if fact is None:  # it has just been declared
         return len(_SOON), 0, instance.id
     if fact.phase not in _SOON:
         return len(_SOON) + 1, 0, instance.id
-    return _SOON.index(fact.phase), _load(fact), instance.id
-
-
-def _load(fact: InstanceFact) -> int:
-    """Sequences that it has under way."""
-    return fact.running + fact.prefilling + fact.waiting
+    load = fact.running + fact.prefilling + fact.waiting + recent.get(instance.id, 0)
+    return _SOON.index(fact.phase), load, instance.id
 
 
 def _nobody(model: ModelId) -> Refusal:

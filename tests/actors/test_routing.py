@@ -2,6 +2,7 @@
 
 from msgspec.structs import replace
 
+from actors.placing.recent import UNTOLD_S, Recent
 from actors.placing.routing import MUCH_BUSIER, route
 from bus.messages.base import InstanceId, ModelId, NodeId
 from bus.messages.engine import Phase
@@ -110,3 +111,23 @@ def test_a_short_beginning_in_common_is_worth_a_short_wait_only() -> None:
 
 def test_what_an_instance_has_kept_counts_only_while_it_is_ready() -> None:
     assert chosen(LONG, a=kept(3), b=kept(0, *LONG, phase=Phase.LOADING)) == "a"
+
+
+def test_requests_that_come_together_are_spread_before_any_engine_tells_of_them() -> None:
+    known, recent = facts(a=(Phase.READY, 0), b=(Phase.READY, 1)), Recent()
+    went = []
+    for _ in range(6):
+        answer = route(MODEL, [declared("a"), declared("b")], known, LONG, recent.counts(10.0))
+        assert isinstance(answer, Serving)
+        recent.note(answer.instance, 10.0)
+        went.append(answer.instance)
+    assert "".join(went) == "aababa"
+
+
+def test_what_was_sent_counts_until_its_engine_tells_of_it() -> None:
+    recent = Recent()
+    recent.note(InstanceId("a"), 10.0)
+    recent.note(InstanceId("a"), 10.5)
+    assert recent.counts(10.6) == {"a": 2}
+    assert recent.counts(10.0 + UNTOLD_S) == {"a": 1}
+    assert recent.counts(99.0) == {}
