@@ -24,6 +24,13 @@ DEFAULT_CONTEXT: Final = 4096
 KV_BITS: Final = (8, 4)
 """What a number of a KV cache can be cut down to."""
 
+_STEP: Final = 256
+"""mlx-lm's caches grow by so many tokens at once, and may stand that far ahead of what they hold."""
+
+_COPIED_LAYERS: Final = 2
+"""While a batch is made anew its layers are copied one after the other, and MLX works one ahead: so many
+are there twice."""
+
 _GROUP: Final = 64
 """So many numbers of a KV cache that is cut down share a scale and a bias."""
 
@@ -112,18 +119,18 @@ class Needs:
         return self.weights[end] - self.weights[first] + ends + draft
 
     def cache(self, first: int, end: int) -> int:
-        """Of those, KV cache for one whole context."""
-        return self.context * self._per_token(first, end)
+        """Of those, KV cache for one whole context, as much as the engine reckons with when it admits one."""
+        return self._tokens * self._per_token(first, end)
 
     def longest_context(self, first: int, end: int, free: int) -> int | None:
         """How many tokens of context a stage has room for; None: as many as one likes."""
         per_token = self._per_token(first, end)
-        return max(0, free - self.fixed(first, end)) // per_token if per_token else None
+        return _context_in(free - self.fixed(first, end), per_token) if per_token else None
 
     def cached_context(self, first: int, end: int, kv_bytes: int) -> int | None:
         """How many tokens so much KV cache on each node of a stage holds; None: as many as one likes."""
         per_token = self._per_token(first, end)
-        return kv_bytes // per_token if per_token else None
+        return _context_in(kv_bytes, per_token) if per_token else None
 
     def capacity(self, free: int, *, at_end: bool, leads: bool = False) -> int:
         """How many layers, wherever in the model they are, fit into `free` bytes.
@@ -143,12 +150,29 @@ class Needs:
     def _windows(self) -> list[int]:
         """The most that n neighbouring layers need, by n."""
         pairs = zip(self.weights, self.cache_per_token, strict=True)
-        upto = [weights + self.context * cache for weights, cache in pairs]
-        return [max(map(int.__sub__, upto[count:], upto[: len(upto) - count])) for count in range(len(upto))]
+        upto = [weights + self._tokens * cache for weights, cache in pairs]
+        return [
+            max(map(int.__sub__, upto[count:], upto[: len(upto) - count]))
+            + self._tokens * self._copied(count)
+            for count in range(len(upto))
+        ]
+
+    @property
+    def _tokens(self) -> int:
+        return self.context + _STEP
+
+    def _copied(self, layers: int) -> int:
+        """Of each token, what is there twice of so many layers."""
+        return min(_COPIED_LAYERS, layers) * self._largest_cache
+
+    @cached_property
+    def _largest_cache(self) -> int:
+        upto = self.cache_per_token
+        return max(map(int.__sub__, upto[1:], upto), default=0)
 
     def _per_token(self, first: int, end: int) -> int:
-        draft = self._beside.cache_per_token[-1] if self._beside and first == 0 else 0
-        return self.cache_per_token[end] - self.cache_per_token[first] + draft
+        draft = self._beside._per_token(0, self._beside.layers) if self._beside and first == 0 else 0
+        return self.cache_per_token[end] - self.cache_per_token[first] + self._copied(end - first) + draft
 
 
 def contexts(own: int | None, asked: int | None) -> list[int]:
@@ -173,6 +197,10 @@ def runs(layers: Sequence[int]) -> list[tuple[int, int]]:
     """
     ends = list(accumulate(layers))
     return list(zip([0, *ends], ends, strict=False))
+
+
+def _context_in(kv_bytes: int, per_token: int) -> int:
+    return max(0, kv_bytes // per_token - _STEP)
 
 
 def _workspace(weights: int) -> int:

@@ -47,7 +47,8 @@ def test_a_cache_of_fewer_bits_leaves_room_for_a_longer_context() -> None:
         contexts.append(choice.context)
         assert choice.stages[0].needed_bytes <= free_bytes(nodes[0])
     assert contexts[0] < contexts[1] < contexts[2]
-    assert contexts[2] / contexts[0] == pytest.approx(16 / 4.5, rel=0.01)
+    step = 256
+    assert (contexts[2] + step) / (contexts[0] + step) == pytest.approx(16 / 4.5, rel=0.01)
 
 
 @pytest.mark.parametrize("bits", [0, 2, 16, -8])
@@ -76,14 +77,16 @@ def test_fewer_bits_wait_until_the_model_was_examined() -> None:
 def test_a_bound_for_the_cache_shortens_a_context_that_nobody_asked_for() -> None:
     nodes, model = [node("a", 20)], shape()
     (choice, *_) = plan(wish(kv_bytes=GIB // 2), copies(nodes, model), nodes).choices
-    assert choice.context == GIB // 2 // (32 * 4096)
+    assert choice.context == GIB // 2 // ((32 + 2) * 4096) - 256, "two layers are there twice for a moment"
+    needs = Needs(model, choice.context, 1)
+    assert needs.cache(0, 32) <= GIB // 2
 
 
 def test_a_bound_for_the_cache_that_does_not_hold_the_context_asked_for_is_refused() -> None:
     nodes, model = [node("a", 20)], shape()
-    asked = wish(kv_bytes=GIB // 2, context=8192)
+    asked = wish(kv_bytes=GIB * 5 // 8, context=8192)
     previews = plan(asked, copies(nodes, model), nodes)
-    assert why(previews, "kv_bytes") == "0.5 GiB on each node don't hold 8192 tokens"
+    assert why(previews, "kv_bytes") == "0.6 GiB on each node don't hold 8192 tokens"
     assert refusal(previews, asked).param == "kv_bytes"
     both = [*nodes, node("b", 20)]
     choices = plan(asked, copies(both, model), both).choices
