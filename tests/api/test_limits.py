@@ -12,6 +12,10 @@ from api.admission import Admission
 from api.errors import ApiError, Fault, response
 from api.keys import EVERYBODY, Grant, Keys, KeysError, read_keys
 from api.limits import KeyLimits
+from api.server import Server
+from api.settings import ApiSettings
+from tests.api.raw import ask
+from tests.api.scripted import ScriptedGateway
 
 SECRET = "sk-of-alice-and-nobody-else"
 
@@ -179,3 +183,20 @@ def test_a_key_is_never_shown(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     assert SECRET not in shown
     assert digest(SECRET).hex() not in shown
     assert repr(digest(SECRET)) not in shown
+
+
+async def test_a_client_meets_the_limits_of_its_key_over_http(gateway: ScriptedGateway) -> None:
+    keys = Keys(((digest("alice"), Grant("alice", priority=3, requests_per_minute=1)),), others=None)
+    server = Server(gateway, ApiSettings(port=0), KeyLimits(keys))
+    url = await server.start()
+    body = {"model": "m", "prompt": "a"}
+    answers = [
+        await ask(url, "POST", "/v1/completions", body, f"Authorization: Bearer {key}\r\n")
+        for key in ("alice", "alice", "mallory")
+    ]
+    await server.stop()
+    assert [answer.status for answer in answers] == [200, 429, 401]
+    assert gateway.order.priority == 3
+    assert 1 <= int(answers[1].headers["retry-after"]) <= 60
+    assert answers[2].error["code"] == "invalid_api_key"
+    assert answers[2].headers["x-should-retry"] == "false"
