@@ -1,10 +1,16 @@
 """The sequences of one lane, one step at a time, and where each of them stands."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
+from engine.logprobs import Likely
 from engine.steps import Chosen, Entry, Kept, Progress, Stepped, Stepper
+
+PROBED: Final = 128
+"""Tokens of a slice at most, where the prompt's own log-probabilities are wanted: each of them has as many
+logits as the vocabulary has tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,26 +19,41 @@ class Outcome:
 
     chosen: list[Chosen]
     progress: list[Progress]
-    failed: tuple[int, ...]
+    failed: tuple[tuple[int, str], ...]
     joined: int
     """Sequences that joined those that decode."""
     sliced: int
     """Tokens that were prefilled, padding included."""
     position: int
     """Where in their prompts the slice began."""
+    guessed: bool = False
+    """It checked guesses as well."""
     done: bool = True
     """Nothing of the step is missing."""
+    prompts: tuple[tuple[int, tuple[Likely, ...]], ...] = ()
+    """As in Stepped."""
+    vectors: tuple[tuple[int, bytes], ...] = ()
+    """As in Stepped."""
 
 
 @dataclass(slots=True)
 class _Prefill:
+    entry: Entry
     done: int
-    total: int
+
+    @property
+    def total(self) -> int:
+        return len(self.entry.tokens)
+
+    @property
+    def computed(self) -> bool:
+        """But for the last token."""
+        return self.total - self.done == 1
 
     @property
     def joins(self) -> bool:
-        """Its prompt is computed but for the last token, with which it joins in the next step."""
-        return self.total - self.done == 1
+        """In the next step, with its last token."""
+        return self.computed and self.entry.answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +65,7 @@ class _Begun:
     joined: int = 0
     sliced: int = 0
     position: int = 0
+    guessed: bool = False
 
 
 class Batch:
@@ -61,24 +83,47 @@ class Batch:
     def __len__(self) -> int:
         return len(self._decoding) + len(self._prefills)
 
+    # -- who is where ----------------------------------------------------------------------------
+
     @property
     def decoding(self) -> int:
         return len(self._decoding)
 
     @property
+    def decoding_uids(self) -> Sequence[int]:
+        """In the order in which they joined."""
+        return self._decoding
+
+    @property
     def prefilling(self) -> int:
         """Sequences whose prompts need more slices."""
-        return sum(not prefill.joins for prefill in self._prefills.values())
+        return len(self._slicing())
 
     @property
     def joining(self) -> int:
         """Sequences that join in the next step."""
-        return len(self._prefills) - self.prefilling
+        return sum(prefill.joins for prefill in self._prefills.values())
 
     @property
     def position(self) -> int:
         """How far the prompt that is furthest behind its slices has come."""
-        return max((prefill.done for prefill in self._prefills.values() if not prefill.joins), default=0)
+        return max((prefill.done for prefill in self._slicing().values()), default=0)
+
+    def standing(self) -> Iterator[tuple[int, Entry, int]]:
+        """Uid, entry and computed tokens of each sequence whose prompt is being computed."""
+        for uid, prefill in self._prefills.items():
+            yield uid, prefill.entry, prefill.done
+
+    def lone_prefill(self) -> tuple[int, int] | None:
+        """Uid and remaining tokens of the prompt under way, if it is the only one."""
+        slicing = self._slicing()
+        if len(slicing) != 1:
+            return None
+        ((uid, prefill),) = slicing.items()
+        return uid, prefill.total - prefill.done
+
+    def _slicing(self) -> dict[int, _Prefill]:
+        return {uid: prefill for uid, prefill in self._prefills.items() if not prefill.computed}
 
     @property
     def under_way(self) -> int:
@@ -90,23 +135,24 @@ class Batch:
         of the last one are there."""
         return not self._awaited and self.under_way < depth
 
+    @property
+    def idle(self) -> bool:
+        """There is nothing to compute for those who are in it."""
+        return not self._decoding and not any(
+            prefill.joins or not prefill.computed for prefill in self._prefills.values()
+        )
+
+    # -- who comes and goes ----------------------------------------------------------------------
+
     def insert(self, entry: Entry, kept: Kept | None = None) -> int:
-        """Add a sequence, or go on with one that was put aside; returns its uid."""
+        """Add a sequence, or go on with one of which something is kept; returns its uid."""
         uid = self._stepper.insert(self._lane, entry, kept)
-        self._prefills[uid] = _Prefill(kept.done if kept else 0, len(entry.tokens))
+        self._prefills[uid] = _Prefill(entry, kept.done if kept else 0)
         return uid
 
     def put_aside(self, uid: int) -> Kept:
         """Take out a sequence in the middle of its prefill, to go on with it later."""
         return self._stepper.put_aside(self._lane, uid, self._prefills.pop(uid).done)
-
-    def lone_prefill(self) -> tuple[int, int] | None:
-        """Uid and remaining tokens of the prompt under way, if it is the only one."""
-        slicing = [(uid, prefill) for uid, prefill in self._prefills.items() if not prefill.joins]
-        if len(slicing) != 1:
-            return None
-        ((uid, prefill),) = slicing
-        return uid, prefill.total - prefill.done
 
     def remove(self, uids: Sequence[int]) -> None:
         """Forget sequences before the next step."""
@@ -117,27 +163,33 @@ class Batch:
             self._prefills.pop(uid, None)
         self._decoding = [uid for uid in self._decoding if uid not in uids]
 
-    def begin(self, slice_tokens: int) -> None:
-        """Begin a step: decode a token, let sequences join, prefill `slice_tokens` over all prompts."""
+    # -- steps -----------------------------------------------------------------------------------
+
+    def begin(self, slice_tokens: int, guesses: Sequence[tuple[int, ...]] = (), ahead: bool = True) -> None:
+        """Begin a step: decode a token, let sequences join, prefill `slice_tokens` over all prompts.
+        `guesses` and `ahead`: as in Stepper."""
         joining = [uid for uid, prefill in self._prefills.items() if prefill.joins]
-        slicing = {uid: prefill for uid, prefill in self._prefills.items() if not prefill.joins}
+        slicing = self._slicing()
         each = max(slice_tokens // max(len(slicing), 1), 1)
+        if any(prefill.entry.prompt_logprobs for prefill in slicing.values()):
+            each = min(each, PROBED)
         position = self.position
-        self._stepper.begin(self._lane, each if slicing else 0, self._decoding, joining)
+        self._stepper.begin(self._lane, each if slicing else 0, self._decoding, joining, guesses)
         progress = []
         for uid in joining:
             total = self._prefills.pop(uid).total
             progress.append(Progress(uid, total, total))
         longest = 0
         for uid, prefill in slicing.items():
-            count = min(each, prefill.total - 1 - prefill.done)
-            longest = max(longest, count)
-            prefill.done += count
+            end = prefill.entry.slice_end(prefill.done, each)
+            longest = max(longest, end - prefill.done)
+            prefill.done = end
             progress.append(Progress(uid, prefill.done, prefill.total))
         self._decoding += joining
         decodes = bool(self._decoding)
         self._awaited += decodes
-        self._begun.append(_Begun(decodes, progress, len(joining), longest * len(slicing), position))
+        sliced = longest * len(slicing)
+        self._begun.append(_Begun(decodes, progress, len(joining), sliced, position, bool(guesses)))
 
     def finish(self, stepped: Stepped) -> Outcome:
         """Take in what became of the oldest step under way."""
@@ -150,7 +202,10 @@ class Batch:
             begun.joined,
             begun.sliced,
             begun.position,
+            begun.guessed,
             stepped.done,
+            stepped.prompts,
+            stepped.vectors,
         )
 
     def step(self, slice_tokens: int) -> Outcome:
@@ -166,5 +221,5 @@ class Batch:
 
     def tidy(self) -> None:
         """Where nothing is left to compute, let removals take effect all the same."""
-        if not len(self):
+        if self.idle:
             self._stepper.tidy(self._lane)

@@ -47,6 +47,11 @@ class Network:
         """Logits [batch, tokens, vocabulary] of `tokens` [batch, tokens], computed when asked for."""
         return cast(mx.array, self.model(tokens, cache=caches))
 
+    def hidden(self, tokens: mx.array, caches: list[Cache]) -> mx.array:
+        """Hidden states [batch, tokens, width] as the model's head gets them: after the final norm."""
+        whole = getattr(self.model, "language_model", self.model)
+        return cast(mx.array, whole.model(tokens, cache=caches))
+
     @property
     def can_shard(self) -> bool:
         """Whether mlx-lm can divide its layers between ranks."""

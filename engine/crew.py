@@ -22,7 +22,7 @@ from engine.inbox import Inbox
 from engine.jaccl import Mesh, NoRdma, check_available
 from engine.loader import Share
 from engine.plan import Result
-from engine.rank import Rank, Way
+from engine.rank import Equipment, Rank, Way
 from engine.stage import Stage
 
 logger = logging.getLogger(__name__)
@@ -108,27 +108,25 @@ class Crew:
             if part.rank:
                 self._inlet.carry(Collective(group, source=part.rank - 1))
 
-    @property
-    def share(self) -> Share:
+    def share(self, kv_bits: int | None) -> Share:
         first, end = self._part.layers[self._part.stage]
-        return Share(first, end, self._part.rank == self._sampling, self._group)
+        return Share(first, end, self._part.rank == self._sampling, self._group, kv_bits)
 
     @property
     def _sampling(self) -> int:
         """The rank that chooses the tokens."""
         return self._part.ranks - self._part.tensor
 
-    def lead(self, stage: Stage) -> Conductor:
+    def lead(self, stage: Stage, equipment: Equipment) -> Conductor:
         """As rank 0."""
         lanes = len(self._part.layers)
         results: deque[Result] = deque()
         beside = [self._outlet(rank) for rank in range(1, self._part.tensor)]
-        rank = Rank(
-            stage, lanes, Way(self._onward(), beside, results.append if self._sampling == 0 else None)
-        )
+        way = Way(self._onward(), beside, results.append if self._sampling == 0 else None)
+        rank = Rank(stage, lanes, way, equipment)
         return Conductor(rank, lanes, self._inlet, results, self._sampling, self._gauges)
 
-    def follow(self, stage: Stage) -> Follower:
+    def follow(self, stage: Stage, equipment: Equipment) -> Follower:
         """As another one."""
         part = self._part
         tell = None
@@ -138,7 +136,7 @@ class Crew:
             def tell(result: Result) -> None:
                 leader.send(Parcel(encoder.encode(result)))
 
-        rank = Rank(stage, len(part.layers), Way(self._onward(), (), tell))
+        rank = Rank(stage, len(part.layers), Way(self._onward(), (), tell), equipment)
         upstream = part.rank - part.tensor if part.stage else 0
         return Follower(rank, self._inlet, self._inbox, self._gauges, upstream)
 

@@ -9,6 +9,7 @@ import msgspec
 from engine.border import active_bytes, cached_bytes
 from engine.gauges import Gauges, Reading
 from engine.hop import Inlet, Interrupted, Parcel
+from engine.loader import LoadFailed
 from engine.plan import Plan
 from engine.rank import Rank
 from engine.work import End, Work
@@ -35,6 +36,12 @@ class Follower:
         self._upstream = upstream
         self._decoder = msgspec.msgpack.Decoder(Plan)
         self._read_s = 0.0
+
+    def restore(self, name: str) -> None:
+        """Hold the prefixes that are on this rank's disk under that name. Raises LoadFailed: the others
+        count on it, and with what is wrong removed, the next try goes without."""
+        if self._rank.store.restore(name) is None:
+            raise LoadFailed("this rank's kept prefixes can't be read: it starts again without them")
 
     def run(self) -> None:
         self._read()

@@ -23,6 +23,14 @@ class Reading:
     kv_bytes: int = 0
     active_bytes: int = 0
     cached_bytes: int = 0
+    kv_limit_bytes: int = 0
+    prefix_bytes: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    preempted: int = 0
+    trails: tuple[int, ...] = ()
 
 
 class Gauges:
@@ -56,4 +64,12 @@ class Pulse:
             cached_bytes=reading.cached_bytes,
             tokens_per_s=round(rate, 2),
             waiting_for=waiting_for,
+            kv_limit_bytes=reading.kv_limit_bytes,
+            prefix_bytes=reading.prefix_bytes,
+            prompt_tokens=reading.prompt_tokens,
+            cached_tokens=reading.cached_tokens,
+            drafted_tokens=reading.drafted_tokens,
+            accepted_tokens=reading.accepted_tokens,
+            preempted=reading.preempted,
+            trails=reading.trails,
         )

@@ -7,7 +7,9 @@ import mlx.core as mx
 
 from engine.border import start
 from engine.caches import Cache, compute, joined, merged, split
+from engine.drafting.verify import forget
 from engine.stage import Stage
+from engine.steps import Entry
 
 
 @dataclass(slots=True)
@@ -15,16 +17,27 @@ class Prompt:
     """A sequence whose prompt is being computed."""
 
     uid: int
-    tokens: list[int]
+    entry: Entry
     done: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Aside:
-    """A sequence that was taken out of its prefill, and the caches of what is computed."""
+    """A sequence that was taken out of its prefill, or that begins, and the caches of what is computed."""
 
     prompt: Prompt
     caches: list[Cache]
+
+
+@dataclass(frozen=True, slots=True)
+class Sliced:
+    """A slice of a prompt, as it was computed: row `row` of a batch, tokens `begin` to `end`."""
+
+    uid: int
+    entry: Entry
+    row: int
+    begin: int
+    end: int
 
 
 @dataclass(slots=True)
@@ -44,10 +57,6 @@ class _Rows:
     def extend(self, more: "_Rows") -> None:
         self.uids += more.uids
         self.caches = joined(self.caches, more.caches)
-
-    def places(self, uids: Sequence[int]) -> list[int]:
-        wanted = set(uids)
-        return [place for place, uid in enumerate(self.uids) if uid in wanted]
 
     def without(self, uids: Sequence[int]) -> list[int]:
         unwanted = set(uids)
@@ -71,6 +80,9 @@ class Lane:
     def __len__(self) -> int:
         return len(self._decoding.uids) + len(self._slicing.uids)
 
+    def __contains__(self, uid: int) -> bool:
+        return uid in self._decoding.uids or uid in self._slicing.uids
+
     @property
     def decoding(self) -> Sequence[int]:
         return self._decoding.uids
@@ -78,6 +90,16 @@ class Lane:
     @property
     def nbytes(self) -> int:
         return sum(cache.nbytes for rows in (self._decoding, self._slicing) for cache in rows.caches)
+
+    @property
+    def caches(self) -> Sequence[Cache]:
+        """Of those that decode, or else of those that are prefilled."""
+        return self._decoding.caches or self._slicing.caches
+
+    def find(self, uid: int) -> tuple[Sequence[Cache], int]:
+        """The caches that hold a sequence, and its row in them."""
+        rows = self._decoding if uid in self._decoding.uids else self._slicing
+        return rows.caches, rows.uids.index(uid)
 
     # -- who is in it ----------------------------------------------------------------------------
 
@@ -109,6 +131,11 @@ class Lane:
         rows = _Rows([aside.prompt.uid for aside in asides], merged([aside.caches for aside in asides]))
         self._slicing.extend(rows)
 
+    def forget(self, counts: Sequence[int]) -> None:
+        """Of each sequence that decodes, so many tokens at its end."""
+        if any(counts):
+            forget(self._decoding.caches, counts)
+
     # -- what it computes ------------------------------------------------------------------------
 
     def decode(
@@ -120,16 +147,33 @@ class Lane:
         [batch, 1, width] and logits [batch, 1, vocabulary], not computed yet.
         """
         firsts, rows = self._take(joining)
+        last = [*tokens, *firsts]
         if self._ahead is None:
             self._decoding.extend(rows)
-            last = [*tokens, *firsts]
             return last, *self._stage.forward(mx.array(last)[:, None], received, self._decoding.caches)
         logits, self._ahead = self._ahead, None
         if rows.uids:
             _, theirs = self._stage.forward(mx.array(firsts)[:, None], None, rows.caches)
             self._decoding.extend(rows)
             logits = mx.concatenate([logits, theirs])
-        return [*tokens, *firsts], logits, logits
+        return last, logits, logits
+
+    def check(
+        self, tokens: Sequence[int], guesses: Sequence[Sequence[int]], received: mx.array | None
+    ) -> tuple[mx.array, mx.array]:
+        """As `decode`, for the last token of each and guesses of what follows it, padded on the right:
+        hidden states [batch, 1 + guesses, width] and logits [batch, 1 + guesses, vocabulary]."""
+        longest = max(len(row) for row in guesses)
+        rows = [
+            [token, *row, *[0] * (longest - len(row))] for token, row in zip(tokens, guesses, strict=True)
+        ]
+        if self._ahead is None:
+            return self._stage.forward(mx.array(rows), received, self._decoding.caches)
+        first, self._ahead = self._ahead, None
+        rest = mx.array([row[1:] for row in rows])
+        _, logits = self._stage.forward(rest, None, self._decoding.caches)
+        logits = mx.concatenate([first, logits], axis=1)
+        return logits, logits
 
     def go_ahead(self, chosen: mx.array) -> None:
         """Begin with the next step, whose tokens [rows] need not be known yet. Nothing waits for it."""
@@ -146,25 +190,43 @@ class Lane:
         rest = self._slicing.without(uids)
         taken, left = split(self._slicing.caches, order, rest)
         self._slicing = _Rows([self._slicing.uids[place] for place in rest], left)
-        return [self._prompts.pop(uid).tokens[-1] for uid in uids], _Rows(list(uids), taken)
+        return [self._prompts.pop(uid).entry.tokens[-1] for uid in uids], _Rows(list(uids), taken)
 
-    def prefill(self, slice_tokens: int, received: mx.array | None) -> mx.array:
-        """The next slice of each prompt: hidden states [batch, tokens, width], padded on the right."""
-        prompts = [self._prompts[uid] for uid in self._slicing.uids]
-        slices = []
-        for prompt in prompts:
-            end = min(prompt.done + slice_tokens, len(prompt.tokens) - 1)
-            slices.append(prompt.tokens[prompt.done : end])
-            prompt.done = end
-        lengths = [len(each) for each in slices]
+    def slices(self, most: int) -> list[Sliced]:
+        """The next slice of each prompt; those that need none are empty."""
+        found = []
+        for row, uid in enumerate(self._slicing.uids):
+            prompt = self._prompts[uid]
+            end = prompt.entry.slice_end(prompt.done, most)
+            found.append(Sliced(uid, prompt.entry, row, prompt.done, end))
+        return found
+
+    def prefill(
+        self, slices: Sequence[Sliced], received: mx.array | None
+    ) -> tuple[mx.array, mx.array, mx.array | None]:
+        """Compute these: hidden states [batch, tokens, width], padded on the right; logits, not computed yet;
+        and where an embedding is wanted and this is the last stage, hidden states after the final norm."""
+        lengths = [each.end - each.begin for each in slices]
         longest = max(lengths)
         padding = [longest - length for length in lengths]
         padded = any(padding)
         if padded:
             for cache in self._slicing.caches:
                 cache.prepare(lengths=lengths, right_padding=padding)
-        tokens = mx.array([each + [0] * (longest - len(each)) for each in slices])
-        hidden, _ = self._stage.forward(tokens, received, self._slicing.caches)
+        for each in slices:
+            self._prompts[each.uid].done = each.end
+        tokens = mx.array(
+            [
+                each.entry.tokens[each.begin : each.end] + [0] * pad
+                for each, pad in zip(slices, padding, strict=True)
+            ]
+        )
+        normed = None
+        if self._stage.last and any(each.entry.embed for each in slices):
+            hidden, normed = self._stage.embed(tokens, received, self._slicing.caches)
+            logits = normed
+        else:
+            hidden, logits = self._stage.forward(tokens, received, self._slicing.caches)
         if self._stage.last:
             # Nobody needs a prompt's hidden states but the layers that they have passed.
             compute(self._slicing.caches)
@@ -174,4 +236,4 @@ class Lane:
             for cache in self._slicing.caches:
                 cache.finalize()
             compute(self._slicing.caches)
-        return hidden
+        return hidden, logits, normed

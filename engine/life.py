@@ -5,20 +5,21 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from bus.keys import Keys
-from bus.messages.engine import Bound, Connect, FromEngine, Load, Part, Phase, PhaseChange
+from bus.messages.engine import Bound, Budget, Connect, FromEngine, Load, Part, Phase, PhaseChange
 from engine.batch import Batch
-from engine.conductor import alone
+from engine.border import limit_cache
+from engine.conductor import Conductor, alone
+from engine.constraints.grammars import Grammars
 from engine.crew import Crew, Unreachable
-from engine.follower import Follower
 from engine.gauges import Gauges
 from engine.inbox import Inbox
 from engine.intake import Intake
 from engine.loader import Loaded, LoadFailed, load, load_stage
 from engine.loop import StepLoop
+from engine.outfit import equipment_of, guesser_of, keeper_of, shelf_of, tightest
 from engine.pace import Pace
 from engine.reply import Reply
 from engine.sequence import Sequence
-from engine.steps import Stepper
 from engine.threads import Threads
 from engine.warmup import LONG, SHORT, warm_up
 from engine.work import End, Job
@@ -52,6 +53,8 @@ class _Life:
         self._gauges = gauges
         self._threads = threads
         self._keys = keys
+        self._budget: Budget | None = None
+        """What came in since the order to load."""
 
     def live(self) -> int:
         try:
@@ -72,19 +75,43 @@ class _Life:
     # -- alone -----------------------------------------------------------------------------------
 
     def _be_all(self, order: Load) -> None:
-        loaded = load(Path(order.path), order.context, self._tell)
-        self._schedule(order, loaded, alone(loaded.stage, self._gauges))
+        loaded = load(Path(order.path), order.context, self._tell, kv_bits=order.kv_bits)
+        shelf = shelf_of(order, (0, loaded.stage.layers))
+        grammars = Grammars(loaded.tokenizer)
+        equipment = equipment_of(order, grammars, shelf)
+        conductor = alone(loaded.stage, self._gauges, equipment)
+        self._schedule(order, loaded, grammars, conductor, order.budget, shelf.kept if shelf else "")
 
-    def _schedule(self, order: Load, loaded: Loaded, stepper: Stepper) -> None:
+    def _schedule(
+        self,
+        order: Load,
+        loaded: Loaded,
+        grammars: Grammars,
+        conductor: Conductor,
+        budget: Budget | None,
+        kept: str,
+    ) -> None:
         self._link.post(PhaseChange(Phase.WARMING, "first steps"))
-        batches = [Batch(stepper, lane) for lane in range(stepper.lanes)]
+        if budget is not None:
+            limit_cache(budget.cache_bytes)
+        batches = [Batch(conductor, lane) for lane in range(conductor.lanes)]
         # The measure of a long prompt can wait where people wait already: the pace is learnt from theirs.
         longest = min(SHORT if order.hurry else LONG, loaded.context)
         tokens = len(loaded.tokenizer)
-        warm = warm_up(stepper, batches[0], Pace(order.pace_s), longest, tokens, self._threads)
-        self._link.serve(Intake(loaded.tokenizer, loaded.context, warm.vocabulary, loaded.habits))
+        warm = warm_up(conductor, batches[0], Pace(order.pace_s), longest, tokens, self._threads)
+        keeper = keeper_of(order, loaded, conductor, warm.footprint, budget, kept)
+        self._link.serve(
+            Intake(
+                loaded.tokenizer,
+                loaded.context,
+                warm.vocabulary,
+                loaded.habits,
+                grammars=grammars,
+                room=lambda: keeper.room,
+            )
+        )
         loop = StepLoop(
-            stepper=stepper,
+            stepper=conductor,
             batches=batches,
             sequence_of=lambda job: sequence_of(job, loaded),
             vocabulary=warm.vocabulary,
@@ -94,6 +121,8 @@ class _Life:
             pace=warm.pace,
             max_running=order.max_running,
             threads=self._threads,
+            keeper=keeper,
+            guesser=guesser_of(order, loaded),
         )
         self._link.post(PhaseChange(Phase.READY, "ready", context=loaded.context))
         loop.run()
@@ -101,21 +130,29 @@ class _Life:
     # -- one rank of several ---------------------------------------------------------------------
 
     def _be_one(self, order: Load, part: Part) -> None:
+        shelf = shelf_of(order, part.layers[part.stage])
         crew = Crew(part, self._inbox, self._gauges, self._keys)
         try:
-            self._link.post(Bound(crew.hop, crew.ring))
+            self._link.post(Bound(crew.hop, crew.ring, shelf.kept if shelf else ""))
             self._link.post(PhaseChange(Phase.WAITING, "for the other ranks to listen"))
             others = self._wait_for_connect()
             self._link.post(PhaseChange(Phase.CONNECTING, f"to {part.ranks - 1} other ranks"))
             crew.connect(others)
+            share = crew.share(order.kv_bits)
             if part.rank:
-                stage = load_stage(Path(order.path), crew.share, self._tell)
-                follower: Follower = crew.follow(stage)
+                stage, tokenizer = load_stage(Path(order.path), share, self._tell)
+                grammars = Grammars(tokenizer) if tokenizer is not None else None
+                follower = crew.follow(stage, equipment_of(order, grammars, shelf))
+                if others.kept:
+                    follower.restore(others.kept)
                 self._link.post(PhaseChange(Phase.READY, "ready"))
                 follower.run()
             else:
-                loaded = load(Path(order.path), order.context, self._tell, crew.share)
-                self._schedule(order, loaded, crew.lead(loaded.stage))
+                loaded = load(Path(order.path), order.context, self._tell, share)
+                grammars = Grammars(loaded.tokenizer)
+                conductor = crew.lead(loaded.stage, equipment_of(order, grammars, shelf))
+                budget = tightest(self._budget or order.budget, part, others.kv_bytes)
+                self._schedule(order, loaded, grammars, conductor, budget, others.kept)
         finally:
             crew.close()
 
@@ -136,6 +173,8 @@ class _Life:
             match self._inbox.get():
                 case Connect() as order:
                     return order
+                case Budget() as budget:
+                    self._budget = budget
                 case End():
                     raise _Ended
                 case _:

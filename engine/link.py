@@ -18,6 +18,7 @@ from bus.messages.engine import (
     Accepted,
     Beat,
     Bound,
+    Budget,
     Cancel,
     Connect,
     FromEngine,
@@ -163,7 +164,7 @@ class Link:
                 return None
             case Load():
                 return self._load(body)
-            case Connect():
+            case Connect() | Budget():
                 self._inbox.put(body)
                 return None
             case Shutdown():

@@ -42,6 +42,8 @@ class Share:
     """It is the one rank that needs the logits."""
     group: mx.distributed.Group | None = None
     """Those that divide each of these layers between them."""
+    kv_bits: int | None = None
+    """As in Load."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,13 @@ class Speller:
         return WindowDetokenizer(self._tokenizer.decode)
 
 
-def load(folder: Path, context: int | None, tell: Tell, share: Share | None = None) -> Loaded:
+def load(
+    folder: Path,
+    context: int | None,
+    tell: Tell,
+    share: Share | None = None,
+    kv_bits: int | None = None,
+) -> Loaded:
     """Read the model in `folder`, or a rank's share of it, and its tokenizer; `context` bounds what its
     config.json says. Raises LoadFailed."""
     with _explained(folder):
@@ -91,14 +99,17 @@ def load(folder: Path, context: int | None, tell: Tell, share: Share | None = No
         network = Network(folder)
         tokenizer = Tokenizer(folder, network.config)
         speller = Speller(tokenizer)
-        stage = _divide(network, share or Share(0, len(network.layers), samples=True), tell)
+        stage = _divide(network, share or Share(0, len(network.layers), samples=True, kv_bits=kv_bits), tell)
     return Loaded(network, tokenizer, speller, _bounded(own, context), habits(folder), stage)
 
 
-def load_stage(folder: Path, share: Share, tell: Tell) -> Stage:
-    """Read a rank's share of the model in `folder` alone. Raises LoadFailed."""
+def load_stage(folder: Path, share: Share, tell: Tell) -> tuple[Stage, Tokenizer | None]:
+    """Read a rank's share of the model in `folder` alone, and its tokenizer where tokens are chosen. Raises
+    LoadFailed."""
     with _explained(folder):
-        return _divide(Network(folder), share, tell)
+        network = Network(folder)
+        tokenizer = Tokenizer(folder, network.config) if share.samples else None
+        return _divide(network, share, tell), tokenizer
 
 
 def _divide(network: Network, share: Share, tell: Tell) -> Stage:
@@ -106,7 +117,7 @@ def _divide(network: Network, share: Share, tell: Tell) -> Stage:
         if not network.can_shard:
             raise LoadFailed(f"mlx-lm can't divide the layers of {network.architecture}: use a pipeline")
         network.shard(share.group)
-    stage = Stage(network, share.first, share.end)
+    stage = Stage(network, share.first, share.end, share.kv_bits)
     stage.materialise(share.samples, _layers(tell))
     return stage
 

@@ -1,25 +1,25 @@
 """The step loop: takes what is new, computes a step, says what came of it; sleeps when there is nothing."""
 
 import logging
-import secrets
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
-from typing import Final, TypeAlias
+from typing import Final
 
-from bus.messages.base import SequenceId
-from bus.messages.engine import Budget, Connect, Load, Prefilled, Refused, Step
-from bus.messages.generation import Delta, Refusal, RefusalCode
-from engine.batch import Batch
-from engine.border import active_bytes, cached_bytes
+from bus.messages.engine import Budget, Connect, Load, Prefilled
+from bus.messages.generation import Delta
+from engine.batch import Batch, Outcome
+from engine.border import active_bytes, cached_bytes, limit_cache
 from engine.gauges import Gauges, Reading
+from engine.guesser import Guesser
+from engine.keeper import Keeper
+from engine.member import Member, entry_of
+from engine.news import News, Post
 from engine.pace import Pace
-from engine.penalties import Penalties
-from engine.sampling import Row
-from engine.scheduler import Room, WaitingLine, rank
-from engine.sequence import Sequence
-from engine.steps import Chosen, Entry, Kept, Progress, Stepper
+from engine.roster import Roster
+from engine.scheduler import rank
+from engine.sequence import Sequence as Answer
+from engine.steps import Chosen, Progress, Stepper
 from engine.threads import Threads
 from engine.track import Track
 from engine.work import Drop, End, Job, Work
@@ -27,22 +27,9 @@ from engine.work import Drop, End, Job, Work
 logger = logging.getLogger(__name__)
 
 READING_S: Final = 0.1
-"""How often a busy loop looks at its gauges; each look costs a little."""
-
-Post: TypeAlias = Callable[[Step | Refused], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A sequence that is computed, or whose prefill was begun and put aside."""
-
-    sequence: Sequence
-    entry: Entry
-    rank: float
-    """Its place in line."""
-    lane: Track | None = None
-    kept: Kept | None = None
-    """What is computed of its prompt, while it is put aside."""
+"""How often a busy loop looks at its gauges and at its line; each look costs a little."""
+SAVE_S: Final = 10.0
+"""How long nothing may have come before what is kept is written to disk."""
 
 
 class StepLoop:
@@ -54,9 +41,10 @@ class StepLoop:
 
     def __init__(
         self,
+        *,
         stepper: Stepper,
-        batches: list[Batch],
-        sequence_of: Callable[[Job], Sequence],
+        batches: Sequence[Batch],
+        sequence_of: Callable[[Job], Answer],
         vocabulary: int,
         inbox: "SimpleQueue[Work]",
         post: Post,
@@ -64,6 +52,8 @@ class StepLoop:
         pace: Pace,
         max_running: int,
         threads: Threads,
+        keeper: Keeper,
+        guesser: Guesser,
     ) -> None:
         """`batches`: one for each of the stepper's lanes."""
         self._stepper = stepper
@@ -71,18 +61,16 @@ class StepLoop:
         self._sequence_of = sequence_of
         self._vocabulary = vocabulary
         self._inbox = inbox
-        self._post = post
+        self._news = News(post)
         self._gauges = gauges
         self._pace = pace
-        self._max_running = max_running
         self._threads = threads
-        self._waiting: WaitingLine[Job | Member] = WaitingLine()
-        self._members: dict[int, Member] = {}
-        self._uids: dict[SequenceId, int] = {}
-        self._news: list[Step | Refused] = []
-        """Said when the next steps have begun: the other ranks of this one's stage need not wait for that."""
-        self._steps = 0
+        self._keeper = keeper
+        self._guesser = guesser
+        self._roster = Roster(stepper, self._lanes, keeper, guesser, self._news, max_running)
+        self._members = 0
         self._tokens = 0
+        self._prompt_tokens = 0
         self._read_s = 0.0
         self._ended = False
 
@@ -96,27 +84,29 @@ class StepLoop:
         """Take what is new, waiting for it if there is nothing to compute; begin what steps can begin, say
         what came of those before, and take in what has become of steps. False: end."""
         if not self._take_all():
-            self._say_all()
+            self._end()
             return False
         for lane in sorted(self._lanes, key=lambda lane: len(lane.batch)):
             self._begin_steps(lane)
         self._tidy()
-        self._say_all()
+        self._news.say()
         if self._under_way:
             self._finish_steps()
             self._tidy()
         if not self._busy:
-            self._say_all()
             self._rest()
+            self._news.say()
         return True
 
     def _tidy(self) -> None:
         for lane in self._lanes:
             lane.batch.tidy()
 
-    @property
-    def _running(self) -> int:
-        return sum(len(lane.batch) for lane in self._lanes)
+    def _end(self) -> None:
+        if not self._busy and self._keeper.save():
+            self._tidy()
+            self._stepper.settle()
+        self._news.say()
 
     @property
     def _under_way(self) -> bool:
@@ -129,14 +119,14 @@ class StepLoop:
 
     @property
     def _busy(self) -> bool:
-        return bool(self._running or len(self._waiting) or self._under_way)
+        return bool(self._roster.running or self._roster.waiting or self._under_way)
 
     # -- what is new -----------------------------------------------------------------------------
 
     def _take_all(self) -> bool:
         """Everything that came in; where there is nothing to compute, wait for something. False: end."""
         if not self._busy:
-            self._take(self._inbox.get())
+            self._take(self._next())
             for lane in self._lanes:
                 lane.wake()
         while not self._ended:
@@ -146,40 +136,49 @@ class StepLoop:
                 return True
         return False
 
+    def _next(self) -> Work:
+        """The next piece of work; if it is long in coming, there is time to write to disk."""
+        try:
+            return self._inbox.get(timeout=SAVE_S)
+        except Empty:
+            if self._keeper.save():
+                self._tidy()
+                self._stepper.settle()
+            return self._inbox.get()
+
     def _take(self, work: Work) -> None:
         match work:
             case Job():
                 self._admit(work)
             case Drop(sequences=sequences):
-                self._drop(sequences)
+                self._roster.drop(sequences)
+            case Budget():
+                limit_cache(work.cache_bytes)
+                self._keeper.budget = work
+                if work.short:
+                    self._keeper.let_go()
             case End():
                 self._ended = True
-            case Budget():
-                pass
             case Load() | Connect():
                 logger.warning("a model is loaded already: ignored")
 
     def _admit(self, job: Job) -> None:
-        if job.max_tokens <= job.resumed:
-            self._say((self._sequence_of(job).nothing(),), ())
+        self._prompt_tokens += job.prompt_tokens
+        try:
+            sequence = self._sequence_of(job)
+            entry = entry_of(job, self._vocabulary, marks=not self._keeper.cuts)
+        except Exception:
+            logger.exception("a sequence could not be begun")
+            self._news.fault(job.sequence)
             return
-        self._waiting.add(job, len(job.tokens), self._rank(job))
-
-    def _rank(self, job: Job) -> float:
-        return rank(job.arrived_s, self._pace.expected_s(len(job.tokens)))
-
-    def _drop(self, unwanted: frozenset[SequenceId]) -> None:
-        for gone in self._waiting.drop(lambda waiting: _job_of(waiting).sequence in unwanted):
-            if isinstance(gone, Member) and gone.kept is not None:
-                self._stepper.drop(gone.kept)
-        self._forget([self._uids[sequence] for sequence in unwanted if sequence in self._uids])
-
-    def _forget(self, uids: list[int]) -> None:
-        members = {uid: self._members.pop(uid) for uid in uids}
-        for member in members.values():
-            del self._uids[member.sequence.job.sequence]
-        for lane in self._lanes:
-            lane.batch.remove([uid for uid, member in members.items() if member.lane is lane])
+        if entry.answers or entry.embed or (entry.prompt_logprobs and len(entry.tokens) > 1):
+            self._members += 1
+            place = rank(job.priority, job.arrived_s, self._pace.expected_s(len(job.tokens)))
+            self._roster.stand_in_line(Member(sequence, entry, place, self._members))
+        else:
+            if entry.prompt_logprobs:
+                sequence.prompt([None])
+            self._news.step((sequence.nothing(),))
 
     # -- a step begins ---------------------------------------------------------------------------
 
@@ -187,8 +186,9 @@ class StepLoop:
         """As many as may be under way: more than one only of prompts that nobody's tokens wait behind."""
         while lane.batch.may_begin(self._depth(lane)):
             decoding = self._decoding
-            self._insert_next(lane, decoding)
-            if not len(lane.batch):
+            self._roster.relieve()
+            self._roster.insert_next(lane, decoding, self._pace)
+            if lane.batch.idle:
                 return
             self._begin_step(lane, decoding)
 
@@ -198,154 +198,150 @@ class StepLoop:
         return min(self._stepper.depth, 2 if lane.batch.decoding else 1)
 
     def _begin_step(self, lane: Track, decoding: bool) -> None:
-        decoding = decoding or lane.batch.joining > 0
-        granted = self._pace.slice(lane.batch.position, decoding, lane.just_joined)
-        self._threads.for_step(prefills=lane.batch.prefilling > 0)
-        lane.begin(granted, decoding)
+        batch = lane.batch
+        self._keep_prompts(batch)
+        decoding = decoding or batch.joining > 0
+        granted = self._pace.slice(batch.position, decoding, lane.just_joined)
+        self._threads.for_step(prefills=batch.prefilling > 0)
+        plain = batch.joining or batch.prefilling
+        guess = None if plain else self._guesser.guess(batch.decoding_uids)
+        lane.begin(granted, decoding, guess)
 
-    def _insert_next(self, lane: Track, decoding: bool) -> None:
-        if not len(self._waiting):
-            return
-        self._give_way(lane)
-        own, everybody = len(lane.batch), self._running
-        even = -(-(everybody + len(self._waiting)) // len(self._lanes))
-        at_most = min(self._max_running - everybody + own, even)
-        # While tokens are waited for, one lane's prompts at a time come between them.
-        prefilling = sum(each.batch.prefilling for each in self._lanes if decoding or each is lane)
-        group = self._waiting.next_group(
-            Room(own, at_most, prefilling), self._pace.slice(0, decoding, lane.just_joined)
-        )
-        for waiting in group:
-            try:
-                member = self._begin(waiting) if isinstance(waiting, Job) else waiting
-            except Exception:
-                logger.exception("a sequence could not be begun")
-                self._news.append(_fault(_job_of(waiting).sequence))
-            else:
-                self._insert(lane, member)
-
-    def _begin(self, job: Job) -> Member:
-        entry = Entry(
-            job.tokens,
-            Row.of(job.decoding, secrets.randbits(64), self._vocabulary, job.resumed),
-            replace(job.decoding, seed=None) if Penalties.wanted(job.decoding) else None,
-            job.resumed,
-            job.logprobs,
-            self._vocabulary,
-        )
-        return Member(self._sequence_of(job), entry, self._rank(job))
-
-    def _insert(self, lane: Track, member: Member) -> None:
-        job = member.sequence.job
-        if not len(lane.batch):
-            lane.wake()
-        uid = lane.batch.insert(member.entry, member.kept)
-        # What was kept is the batch's now: held here, too, it would be in memory twice.
-        self._members[uid] = replace(member, lane=lane, kept=None)
-        self._uids[job.sequence] = uid
-        logger.debug("%s begins: %d tokens, %d in the batch", job.sequence, len(job.tokens), len(lane.batch))
-
-    def _give_way(self, lane: Track) -> None:
-        """Put a long prefill aside for a prompt that is much shorter than what is left of it."""
-        lone = lane.batch.lone_prefill()
-        if lone is None:
-            return
-        uid, remaining = lone
-        member = self._members[uid]
-        if not self._waiting.should_pass(member.rank, remaining):
-            return
-        kept = lane.batch.put_aside(uid)
-        del self._members[uid], self._uids[member.sequence.job.sequence]
-        self._waiting.add(replace(member, lane=None, kept=kept), remaining, member.rank)
+    def _keep_prompts(self, batch: Batch) -> None:
+        """Of those that stand where later prompts are likely to part from them."""
+        for uid, entry, done in batch.standing():
+            ends = done == len(entry.tokens) - 1
+            if entry.answers and (ends or done in entry.marks):
+                trail = self._roster[uid].job.trail if ends else ()
+                self._keeper.keep(uid, entry.tokens[:done], trail, ends=True)
 
     # -- a step is computed ----------------------------------------------------------------------
 
     def _finish_steps(self) -> None:
         for stepped in self._stepper.wait():
             lane = self._lanes[stepped.lane]
+            guess = lane.guess
             outcome, self._pace = lane.finish(stepped, self._pace)
-            deltas = self._deltas(outcome.chosen)
-            self._say(deltas, self._progress(outcome.progress))
+            if guess is not None and stepped.decoded:
+                self._guesser.learn(guess, [part.uid for part in outcome.chosen], lane.took_s)
+            for uid, likely in outcome.prompts:
+                if uid in self._roster:
+                    self._roster[uid].prompt += likely
+            deltas = [*self._deltas(outcome.chosen), *self._vectors(outcome)]
+            prefilled = self._prefilled(outcome.progress)
+            deltas += self._scored(outcome.progress)
+            self._news.step(tuple(deltas), prefilled)
             self._refuse(outcome.failed)
         if time.monotonic() - self._read_s > READING_S:
+            self._roster.tell_line()
             self._read()
 
-    def _deltas(self, chosen: list[Chosen]) -> tuple[Delta, ...]:
-        deltas, over = [], []
+    def _deltas(self, chosen: Sequence[Chosen]) -> list[Delta]:
+        deltas: list[Delta] = []
         for part in chosen:
-            member = self._members.get(part.uid)
+            member = self._roster.get(part.uid)
             if member is None:
-                continue  # it was cancelled while its token was computed
+                continue  # it was cancelled while its token was computed, or has just ended
             self._tokens += 1
             try:
-                delta = member.sequence.take(part.token, part.likely)
+                delta = self._take_token(member, part)
             except Exception:
                 logger.exception("a sequence's text could not be made")
-                self._news.append(_fault(member.sequence.job.sequence))
-                over.append(part.uid)
+                self._news.fault(member.job.sequence)
+                self._roster.forget([part.uid])
                 continue
             deltas.append(delta)
             if delta.finish is not None:
-                over.append(part.uid)
-        self._forget(over)
-        return tuple(deltas)
+                self._keep_answer(part.uid, member)
+                self._roster.forget([part.uid])
+        return deltas
 
-    def _progress(self, progress: list[Progress]) -> tuple[Prefilled, ...]:
-        return tuple(
-            Prefilled(self._members[part.uid].sequence.job.sequence, part.done, part.total)
-            for part in progress
-            if part.uid in self._members
-        )
+    def _take_token(self, member: Member, part: Chosen) -> Delta:
+        if not member.made:
+            if member.guessable:
+                self._guesser.begin(part.uid, member.entry.tokens)
+            if member.entry.prompt_logprobs:
+                member.sequence.prompt(member.prompt)
+        member.made.append(part.token)
+        self._guesser.took(part.uid, part.token)
+        return member.sequence.take(part.token, part.likely)
 
-    def _refuse(self, failed: tuple[int, ...]) -> None:
-        """End sequences whose own logits processor failed."""
-        there = [uid for uid in failed if uid in self._members]
-        for uid in there:
-            self._news.append(_fault(self._members[uid].sequence.job.sequence))
-        self._forget(there)
+    def _keep_answer(self, uid: int, member: Member) -> None:
+        """The next turn of its conversation begins with it."""
+        computed, tokens = self._stepper.computed(uid), member.tokens
+        # With guesses, what came after its end may have been computed with it.
+        kept = tokens[:computed]
+        self._keeper.keep(uid, kept, member.job.trail, ends=len(kept) == computed)
 
-    def _say_all(self) -> None:
-        for message in self._news:
-            self._post(message)
-        self._news.clear()
+    def _vectors(self, outcome: Outcome) -> list[Delta]:
+        deltas = []
+        for uid, vector in outcome.vectors:
+            member = self._roster.get(uid)
+            if member is not None:
+                deltas.append(member.sequence.embedded(vector, member.sequence.cached))
+                self._roster.forget([uid])
+        return deltas
 
-    def _say(self, deltas: tuple[Delta, ...], prefilled: tuple[Prefilled, ...]) -> None:
-        self._steps += 1
-        if deltas or prefilled:
-            self._news.append(Step(self._steps, deltas, prefilled))
+    def _scored(self, progress: Sequence[Progress]) -> list[Delta]:
+        """Of prompts for which nothing but their log-probabilities was wanted."""
+        deltas = []
+        for part in progress:
+            member = self._roster.get(part.uid)
+            if member is None or member.entry.answers or part.done < part.total - 1:
+                continue
+            member.sequence.prompt(member.prompt)
+            deltas.append(member.sequence.nothing())
+            self._roster.forget([part.uid])
+        return deltas
+
+    def _prefilled(self, progress: Sequence[Progress]) -> tuple[Prefilled, ...]:
+        found = []
+        for part in progress:
+            member = self._roster.get(part.uid)
+            if member is not None:
+                eta = self._pace.remaining_s(part.total - part.done, part.done, self._decoding)
+                cached = member.sequence.cached
+                found.append(Prefilled(member.job.sequence, part.done, part.total, round(eta, 2), cached))
+        return tuple(found)
+
+    def _refuse(self, failed: Sequence[tuple[int, str]]) -> None:
+        """End sequences whose own rules failed."""
+        for uid, why in failed:
+            member = self._roster.get(uid)
+            if member is not None:
+                self._news.fault(member.job.sequence, why)
+                self._roster.forget([uid])
 
     # -- gauges ----------------------------------------------------------------------------------
 
     def _rest(self) -> None:
         """Nothing is left to do: give back memory."""
+        self._roster.relieve()
+        self._tidy()
         self._stepper.settle()
         for lane in self._lanes:
             lane.rest()
+        self._roster.tell_line()
         self._read()
 
     def _read(self) -> None:
         self._read_s = time.monotonic()
         batches = [lane.batch for lane in self._lanes]
         self._gauges.reading = Reading(
-            steps=self._steps,
+            steps=self._news.steps,
             tokens=self._tokens,
             running=sum(batch.decoding + batch.joining for batch in batches),
             prefilling=sum(batch.prefilling for batch in batches),
-            waiting=len(self._waiting),
+            waiting=self._roster.waiting,
             kv_bytes=self._stepper.kv_bytes,
             active_bytes=active_bytes(),
             cached_bytes=cached_bytes(),
+            kv_limit_bytes=self._keeper.limit_bytes,
+            prefix_bytes=self._keeper.nbytes,
+            prompt_tokens=self._prompt_tokens,
+            cached_tokens=self._roster.cached,
+            drafted_tokens=self._guesser.drafted,
+            accepted_tokens=self._guesser.accepted,
+            preempted=self._roster.preempted,
+            trails=self._keeper.trails,
         )
-
-
-def _job_of(waiting: Job | Member) -> Job:
-    return waiting if isinstance(waiting, Job) else waiting.sequence.job
-
-
-def _fault(sequence: SequenceId) -> Refused:
-    return Refused(
-        sequence,
-        Refusal(
-            RefusalCode.ENGINE_FAILED, "This answer failed inside the engine; the engine's log says where."
-        ),
-    )

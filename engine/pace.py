@@ -95,6 +95,13 @@ class Pace:
         """What prefilling so many tokens from `position` on should take; 0 before anything was measured."""
         return tokens * self.per_token.at(position + tokens / 2)
 
+    def remaining_s(self, tokens: int, position: int, decoding: bool) -> float:
+        """How long it should take until so many tokens from `position` on are prefilled, with what goes on
+        between the slices."""
+        alone = self.expected_s(tokens, position)
+        allowance = self.allowance_s(decoding, joining=False)
+        return alone * (1.0 + self.decode_s / allowance) if decoding and allowance > 0.0 else alone
+
     def allowance_s(self, decoding: bool, joining: bool) -> float:
         """How long the next step's prefill may take."""
         if not decoding:

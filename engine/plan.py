@@ -1,61 +1,10 @@
 """What the ranks of an instance tell each other: rank 0's plan of a step, and what came of it."""
 
-from typing import TypeAlias
-
 import msgspec
 
 from engine.logprobs import Likely
 from engine.steps import Entry
-
-
-class Keep(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Keep what a sequence's cache holds of its tokens `begin` to `end`, as a new node."""
-
-    node: int
-    uid: int
-    begin: int
-    end: int
-    state: bool = False
-    """Keep the state at `end`, too, of layers that can't be cut: the cache stands there now."""
-
-
-class Mark(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """A node ends where a sequence's cache stands now: keep the state of layers that can't be cut."""
-
-    node: int
-    uid: int
-
-
-class Split(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Cut a node: it keeps its first `at` tokens, and `rest` gets the others, and the state at their end."""
-
-    node: int
-    at: int
-    rest: int
-
-
-class Forget(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Let nodes go, or only the states that they end with."""
-
-    nodes: tuple[int, ...]
-    states_only: bool = False
-
-
-class Fetch(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Begin a sequence with what is kept: nodes from the tree's root on, and how many tokens of each."""
-
-    uid: int
-    path: tuple[tuple[int, int], ...]
-
-
-class Save(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Write all that is kept to disk, under this name, in place of what is there."""
-
-    name: str
-
-
-StoreOrder: TypeAlias = Keep | Mark | Split | Forget | Fetch | Save
-"""What becomes of kept prefixes: every rank does the same with its own layers' share of them."""
+from engine.store_orders import StoreOrder
 
 
 class Insertion(msgspec.Struct, frozen=True, array_like=True):
@@ -88,11 +37,12 @@ class Plan(msgspec.Struct, frozen=True, array_like=True):
     """Begin with the next step at once: this rank has all of the model, and most likely it is the same
     sequences'."""
     store: tuple[StoreOrder, ...] = ()
-    """Carried out first, in this order."""
-    drafts: tuple[tuple[int, ...], ...] = ()
-    """Guesses of what follows each of `tokens`; empty: none for anybody."""
+    """What becomes of kept prefixes, in this order: after what was rejected, and before all else."""
+    guesses: tuple[tuple[int, ...], ...] = ()
+    """Of what follows each of `tokens`, not all of the same length; empty: none for anybody."""
     rejected: tuple[int, ...] = ()
-    """How many of the last step's guesses, padding included, each sequence that decodes has to forget."""
+    """How many tokens at its end each sequence that decoded in this lane's last step has to forget; empty:
+    none."""
 
 
 class Result(msgspec.Struct, frozen=True, array_like=True):
@@ -101,13 +51,17 @@ class Result(msgspec.Struct, frozen=True, array_like=True):
     lane: int
     number: int
     tokens: tuple[tuple[int, int], ...] = ()
-    """Uid and token."""
+    """Uid and token, row by row; in a row with right guesses, several tokens of it in their order."""
     likely: tuple[tuple[int, Likely], ...] = ()
-    """By uid, where it was asked for."""
-    failed: tuple[int, ...] = ()
-    """Sequences whose own logits processor failed."""
+    """By the place in `tokens`, where it was asked for."""
+    failed: tuple[tuple[int, str], ...] = ()
+    """Sequences whose own rules failed, and why."""
     vocabulary: int = 0
     """How many token ids the model has; 0 where no token was chosen."""
     decoded: bool = True
     done: bool = True
     """Nothing of the step is missing."""
+    prompts: tuple[tuple[int, tuple[Likely, ...]], ...] = ()
+    """By uid, what was likely at the places of its prompt's slice, where that was asked for."""
+    vectors: tuple[tuple[int, bytes], ...] = ()
+    """By uid, embeddings that are complete."""

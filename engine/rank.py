@@ -7,11 +7,18 @@ from typing import Final
 
 import mlx.core as mx
 
+from engine.caches import Cache
+from engine.constraints.grammars import Grammars
+from engine.footprint import Footprint
 from engine.hop import Hop, Parcel
-from engine.lane import Aside, Lane, Prompt
+from engine.lane import Aside, Lane, Prompt, Sliced
 from engine.plan import Insertion, Plan, Result
+from engine.pool import Pools
+from engine.prefixes.disk import Shelf
 from engine.sampler import Sampler
 from engine.stage import Stage
+from engine.store import Store
+from models.pooling import Pooling
 
 logger = logging.getLogger(__name__)
 
@@ -43,15 +50,29 @@ class Way:
     """What the rank that samples does with a result; None: another rank samples."""
 
 
-class Rank:
-    """Holds this rank's share of all lanes."""
+@dataclass(frozen=True, slots=True)
+class Equipment:
+    """What some ranks have besides their layers."""
 
-    def __init__(self, stage: Stage, lanes: int, way: Way) -> None:
+    grammars: Grammars | None = None
+    """Where tokens are chosen: makes what answers are held to."""
+    pooling: Pooling | None = None
+    """There, too: how the model makes an embedding, if it was made for that."""
+    shelf: Shelf | None = None
+    """Where kept prefixes outlive the process, if they do."""
+
+
+class Rank:
+    """Holds this rank's share of all lanes, and of what is kept for later prompts."""
+
+    def __init__(self, stage: Stage, lanes: int, way: Way, equipment: Equipment) -> None:
         self._stage = stage
         self._lanes = [Lane(stage) for _ in range(lanes)]
         self._way = way
         self._aside: dict[int, Aside] = {}
-        self._sampler = Sampler() if way.tell else None
+        self._sampler = Sampler(equipment.grammars) if way.tell else None
+        self._pools = Pools(equipment.pooling) if way.tell and equipment.pooling else None
+        self.store = Store(stage.fresh, equipment.shelf)
         self.steps = 0
 
     @property
@@ -61,7 +82,9 @@ class Rank:
 
     @property
     def kv_bytes(self) -> int:
-        return sum(lane.nbytes for lane in self._lanes)
+        """What is kept for later prompts is among it."""
+        aside = sum(cache.nbytes for each in self._aside.values() for cache in each.caches)
+        return sum(lane.nbytes for lane in self._lanes) + aside + self.store.nbytes
 
     @property
     def decoding(self) -> int:
@@ -70,6 +93,10 @@ class Rank:
     @property
     def sequences(self) -> int:
         return sum(len(lane) for lane in self._lanes)
+
+    def footprint(self) -> Footprint:
+        """Of sequences, on this rank; measured on those that it holds."""
+        return next(Footprint.of(lane.caches) for lane in self._lanes if len(lane))
 
     def pass_on(self, header: bytes) -> None:
         """Send a plan, as it came, to the other ranks of this stage."""
@@ -88,7 +115,7 @@ class Rank:
         came = Parcel(header, hidden)
         decodes = bool(plan.tokens or plan.join)
         if decodes:
-            came = self._decode(lane, plan, came)
+            came = self._check(lane, plan, came) if plan.guesses else self._decode(lane, plan, came)
         return Begun(plan, came, decodes)
 
     def finish(self, begun: Begun, more: Receive) -> None:
@@ -102,22 +129,39 @@ class Rank:
         if not self.busy or self.steps % CLEAR_EVERY == 0:
             mx.clear_cache()
 
+    # -- who is in it ----------------------------------------------------------------------------
+
     def _change(self, lane: Lane, plan: Plan) -> None:
-        """Who leaves, rests and comes."""
+        """What is forgotten and kept; who leaves, rests and comes."""
+        lane.forget(plan.rejected)
+        for order in plan.store:
+            self.store.carry_out(order, self._find)
         lane.remove(plan.remove)
         for uid in plan.remove:
             self._aside.pop(uid, None)
+            self.store.leave(uid)
         for uid in plan.aside:
             self._aside[uid] = lane.put_aside(uid)
         lane.insert([self._begin(insertion) for insertion in plan.insert])
         if self._sampler is not None:
             self._sampler.forget(plan.remove)
             self._sampler.learn(plan.insert)
+        if self._pools is not None:
+            self._pools.forget(plan.remove)
+
+    def _find(self, uid: int) -> tuple[Sequence[Cache], int]:
+        return next(lane.find(uid) for lane in self._lanes if uid in lane)
 
     def _begin(self, insertion: Insertion) -> Aside:
-        if insertion.entry is None:
-            return self._aside.pop(insertion.uid)
-        return Aside(Prompt(insertion.uid, insertion.entry.tokens), self._stage.fresh())
+        uid, entry = insertion.uid, insertion.entry
+        if entry is None:
+            return self._aside.pop(uid)
+        fetched = self.store.take(uid)
+        if fetched is None:
+            return Aside(Prompt(uid, entry), self._stage.fresh())
+        return Aside(Prompt(uid, entry, fetched.length), fetched.caches)
+
+    # -- tokens ----------------------------------------------------------------------------------
 
     def _decode(self, lane: Lane, plan: Plan, came: Parcel) -> Parcel:
         """Returns what the step's slice goes with: nothing came for it yet, and the plan is sent on."""
@@ -133,13 +177,35 @@ class Rank:
             mx.eval(hidden)
         return Parcel(b"")
 
+    def _check(self, lane: Lane, plan: Plan, came: Parcel) -> Parcel:
+        """As `_decode`, with guesses of what follows."""
+        hidden, logits = lane.check(plan.tokens, plan.guesses, came.hidden)
+        if self._way.onward:
+            self._way.onward.send(Parcel(came.header, hidden))
+        elif self._sampler is not None and self._way.tell:
+            self._way.tell(self._sampler.check(logits, plan, lane.decoding))
+        else:
+            mx.eval(hidden)
+        return Parcel(b"")
+
+    # -- prompts ---------------------------------------------------------------------------------
+
     def _prefill(self, lane: Lane, plan: Plan, came: Parcel, more: Receive) -> None:
         hidden = came.hidden
         if hidden is None and not self._stage.first:
             hidden = more().hidden
-        made = lane.prefill(plan.slice_tokens, hidden)
+        slices = lane.slices(plan.slice_tokens)
+        made, logits, normed = lane.prefill(slices, hidden)
         if self._way.onward:
             self._way.onward.send(Parcel(came.header, made))
         elif self._way.tell:
-            self._way.tell(Result(plan.lane, plan.number, decoded=False))
+            self._way.tell(self._sliced(plan, slices, logits, normed))
         mx.clear_cache()
+
+    def _sliced(
+        self, plan: Plan, slices: Sequence[Sliced], logits: mx.array, normed: mx.array | None
+    ) -> Result:
+        assert self._sampler is not None
+        prompts = self._sampler.prompts(slices, logits)
+        vectors = self._pools.take(slices, normed) if self._pools is not None and normed is not None else ()
+        return Result(plan.lane, plan.number, decoded=False, prompts=prompts, vectors=vectors)

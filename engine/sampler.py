@@ -1,14 +1,19 @@
 """Chooses the tokens of all lanes, on the one rank that does."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import cast
 
 import mlx.core as mx
 from mlx_lm.models.cache import TokenBuffer
 
 from engine.border import side_stream
+from engine.constraints.constraint import Constraint
+from engine.constraints.grammars import Grammars
+from engine.constraints.masks import fill
+from engine.drafting.verify import verify
 from engine.guard import Guard
+from engine.lane import Sliced
 from engine.logprobs import Likely, most_likely
 from engine.plan import Insertion, Plan, Result
 from engine.sampling import BatchSampler, Row
@@ -41,10 +46,13 @@ class _Penalised:
 class Sampler:
     """Knows how each sequence samples."""
 
-    def __init__(self) -> None:
+    def __init__(self, grammars: Grammars | None = None) -> None:
+        """`grammars`: makes what answers are held to; None: nothing is."""
         self._sampler = BatchSampler()
+        self._grammars = grammars
         self._rows: dict[int, Row] = {}
         self._penalised: dict[int, _Penalised] = {}
+        self._constrained: dict[int, Constraint] = {}
         self._rivals: dict[int, int] = {}
         self._side = side_stream()
         """What is told beside the tokens must not wait for the next step, which may be under way."""
@@ -61,36 +69,90 @@ class Sampler:
                 self._penalised[uid] = _Penalised(entry, guard)
             if entry.logprobs is not None:
                 self._rivals[uid] = entry.logprobs
+            if entry.constrained and self._grammars is not None:
+                self._constrained[uid] = self._grammars.constraint(
+                    entry.format,
+                    entry.tools,
+                    reasoning=entry.reasoning,
+                    reasoning_tokens=entry.reasoning_tokens,
+                    generated=entry.tokens[len(entry.tokens) - entry.generated :],
+                    chat=entry.parsed,
+                )
 
     def forget(self, uids: Sequence[int]) -> None:
         for uid in uids:
-            self._rows.pop(uid, None)
-            self._penalised.pop(uid, None)
-            self._rivals.pop(uid, None)
+            for known in (self._rows, self._penalised, self._constrained, self._rivals):
+                known.pop(uid, None)
+
+    # -- one token each --------------------------------------------------------------------------
 
     def choose(self, logits: mx.array, last: Sequence[int], uids: Sequence[int]) -> Choice:
         """`logits`: [batch, vocabulary], row by row of `uids`, whose last tokens are `last`."""
-        if any(uid in self._penalised for uid in uids):
-            logits = self._penalise(logits, last, uids)
-        logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+        logprobs = _normalised(self._ruled(logits, last, uids))
         self._sampler.expect([self._rows[uid] for uid in uids])
         return Choice(tuple(uids), self._sampler(logprobs), logprobs)
 
     def read(self, choice: Choice, plan: Plan) -> Result:
         """What became of it, once it is computed: waits for that."""
         tokens = _integers(choice.tokens)
+        self._take(zip(choice.uids, tokens, strict=True))
         return Result(
             plan.lane,
             plan.number,
             tuple(zip(choice.uids, tokens, strict=True)),
-            self._likely(choice.logprobs, tokens, choice.uids),
-            tuple(uid for uid in choice.uids if self._failed(uid)),
+            self._likely(list(choice.logprobs) if self._rivals else [], tokens, choice.uids),
+            tuple(self._failed(choice.uids)),
             choice.logprobs.shape[-1],
             done=not plan.slice_tokens,
         )
 
-    def _failed(self, uid: int) -> bool:
-        return uid in self._penalised and self._penalised[uid].guard.failure is not None
+    # -- several, as far as they were guessed ----------------------------------------------------
+
+    def check(self, logits: mx.array, plan: Plan, uids: Sequence[int]) -> Result:
+        """`logits`: [batch, 1 + guesses, vocabulary]. A guess is right where that very token would have been
+        chosen without it, so that guessing changes no answer."""
+        rows, width, vocabulary = logits.shape
+        first = self._ruled(logits[:, 0], plan.tokens, uids)
+        logits = mx.concatenate([first[:, None], logits[:, 1:]], axis=1)
+        logprobs = _normalised(logits.reshape(rows * width, vocabulary))
+        settings = [self._rows[uid] for uid in uids]
+        self._sampler.expect(
+            [replace(row, drawn=row.drawn + place) for row in settings for place in range(width)]
+        )
+        chosen = _integers(self._sampler(logprobs))
+        verdicts = verify(plan.guesses, [chosen[row * width : (row + 1) * width] for row in range(rows)])
+        made = [
+            (row, place, token)
+            for row, verdict in enumerate(verdicts)
+            for place, token in enumerate(verdict.tokens)
+        ]
+        for row, verdict in zip(settings, verdicts, strict=True):
+            row.drawn += len(verdict.tokens)
+        self._take((uids[row], token) for row, _, token in made)
+        return Result(
+            plan.lane,
+            plan.number,
+            tuple((uids[row], token) for row, _, token in made),
+            self._likely(
+                [logprobs[row * width + place] for row, place, _ in made],
+                [token for _, _, token in made],
+                [uids[row] for row, _, _ in made],
+            ),
+            tuple(self._failed(uids)),
+            vocabulary,
+            done=not plan.slice_tokens,
+        )
+
+    # -- rules of their own ----------------------------------------------------------------------
+
+    def _ruled(self, logits: mx.array, last: Sequence[int], uids: Sequence[int]) -> mx.array:
+        """Logits [batch, vocabulary] as each sequence's own rules change them."""
+        if any(uid in self._penalised for uid in uids):
+            logits = self._penalise(logits, last, uids)
+        if any(uid in self._constrained for uid in uids):
+            # On the CPU, while the step's logits may still be computed elsewhere.
+            logits = fill([self._constrained.get(uid) for uid in uids]).apply(logits)
+        return logits
 
     def _penalise(self, logits: mx.array, last: Sequence[int], uids: Sequence[int]) -> mx.array:
         rows = []
@@ -100,8 +162,40 @@ class Sampler:
             rows.append(penalised(token, row) if penalised else row)
         return mx.concatenate(rows, axis=0)
 
+    def _take(self, tokens: Iterator[tuple[int, int]]) -> None:
+        for uid, token in tokens:
+            constraint = self._constrained.get(uid)
+            if constraint is not None:
+                constraint.take(token)
+
+    def _failed(self, uids: Sequence[int]) -> Iterator[tuple[int, str]]:
+        for uid in uids:
+            penalised, constraint = self._penalised.get(uid), self._constrained.get(uid)
+            if penalised is not None and penalised.guard.failure is not None:
+                yield uid, ""
+            elif constraint is not None and constraint.failure:
+                yield uid, f"The answer can't be held to its format: {constraint.failure}."
+
+    # -- what was likely -------------------------------------------------------------------------
+
+    def prompts(
+        self, slices: Sequence[Sliced], logits: mx.array
+    ) -> tuple[tuple[int, tuple[Likely, ...]], ...]:
+        """Of each slice for which that is asked, what was likely after each of its tokens, in view of the
+        prompt's next one. `logits`: [rows, tokens, vocabulary]."""
+        found = []
+        for each in slices:
+            count = each.end - each.begin
+            if not each.entry.prompt_logprobs or not count:
+                continue
+            logprobs = _normalised(logits[each.row, :count])
+            rivals = self._rivals.get(each.uid, 0)
+            told = each.entry.tokens[each.begin + 1 : each.end + 1]
+            found.append((each.uid, tuple(most_likely(list(logprobs), told, [rivals] * count, self._side))))
+        return tuple(found)
+
     def _likely(
-        self, logprobs: mx.array, chosen: Sequence[int], uids: Sequence[int]
+        self, logprobs: Sequence[mx.array], chosen: Sequence[int], uids: Sequence[int]
     ) -> tuple[tuple[int, Likely], ...]:
         asked = [place for place, uid in enumerate(uids) if uid in self._rivals]
         found = most_likely(
@@ -110,7 +204,11 @@ class Sampler:
             [self._rivals[uids[place]] for place in asked],
             self._side,
         )
-        return tuple((uids[place], each) for place, each in zip(asked, found, strict=True))
+        return tuple(zip(asked, found, strict=True))
+
+
+def _normalised(logits: mx.array) -> mx.array:
+    return logits - mx.logsumexp(logits, axis=-1, keepdims=True)
 
 
 def _integers(array: mx.array) -> list[int]:

@@ -1,8 +1,9 @@
 """Who waits, who runs, and who is prefilled next."""
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
@@ -13,9 +14,18 @@ MUCH_SHORTER: Final = 4
 of the way and back costs more than the wait."""
 
 
-def rank(arrived_s: float, prefill_s: float) -> float:
-    """A sequence's place in line: when its prompt would be computed if it were alone here."""
-    return arrived_s + prefill_s
+@dataclass(frozen=True, slots=True, order=True)
+class Rank:
+    """A sequence's place in line."""
+
+    unimportance: int
+    """Its priority, turned round: who has the most of it goes first."""
+    ready_s: float
+    """When its prompt would be computed if it were alone here."""
+
+
+def rank(priority: int, arrived_s: float, prefill_s: float) -> Rank:
+    return Rank(-priority, arrived_s + prefill_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +42,29 @@ class Room:
         return max(self.at_most - self.running, 0)
 
 
+class Fit(Enum):
+    """Whether somebody may begin now."""
+
+    YES = auto()
+    NOT_YET = auto()
+    """Others may, who are behind it."""
+    NOBODY = auto()
+    """Nobody who is behind it may pass."""
+    NEVER = auto()
+    """It has been sent away."""
+
+
 @dataclass(order=True, slots=True)
 class _Waiting(Generic[T]):
-    rank: float
+    rank: Rank
     arrival: int
     tokens: int = field(compare=False)
     job: T = field(compare=False)
 
 
 class WaitingLine(Generic[T]):
-    """Sequences that wait for their prefill, by when they would be done with it if they were alone here.
+    """Sequences that wait for their prefill, by priority, and then by when they would be done with it if they
+    were alone here.
 
     That lets short prompts pass long ones that came a little earlier, but each prompt only for so long as
     its own prefill takes: nobody waits for ever. Even a prefill under way gives way to a prompt that is
@@ -55,12 +78,16 @@ class WaitingLine(Generic[T]):
     def __len__(self) -> int:
         return len(self._heap)
 
-    def add(self, job: T, tokens: int, rank: float) -> None:
-        """Stand in line. `rank`: when its prefill would be done (see `rank`)."""
+    def in_order(self) -> list[T]:
+        """First who is next."""
+        return [waiting.job for waiting in sorted(self._heap)]
+
+    def add(self, job: T, tokens: int, rank: Rank) -> None:
+        """Stand in line with so many tokens to compute."""
         self._arrivals += 1
         heapq.heappush(self._heap, _Waiting(rank, self._arrivals, tokens, job))
 
-    def should_pass(self, rank: float, remaining: int) -> bool:
+    def should_pass(self, rank: Rank, remaining: int) -> bool:
         """Whether the first in line should pass a prefill of this rank that is under way."""
         if not self._heap:
             return False
@@ -75,24 +102,35 @@ class WaitingLine(Generic[T]):
             heapq.heapify(self._heap)
         return gone
 
-    def next_group(self, room: Room, slice_tokens: int) -> list[T]:
+    def next_group(
+        self,
+        room: Room,
+        slice_tokens: int,
+        fits: Callable[[T, Sequence[T]], Fit] = lambda job, group: Fit.YES,
+    ) -> list[T]:
         """Take out who is prefilled next, in one pass; nobody while a prefill is under way.
 
         The first in line, and with it others for whom the same slice has room: a pass computes as many
-        tokens for each as the longest has, so all of them together take no longer than a slice may.
+        tokens for each as the longest has, so all of them together take no longer than a slice may. `fits`
+        is asked whether somebody may begin beside the group so far.
         """
-        if room.prefilling or not room.free or not self._heap:
-            return []
-        group = [heapq.heappop(self._heap)]
-        longest = group[0].tokens
+        group: list[T] = []
+        longest = 0
         passed_over = []
-        while self._heap and len(group) < room.free:
+        while self._heap and not room.prefilling and len(group) < room.free:
             waiting = heapq.heappop(self._heap)
-            if (len(group) + 1) * max(longest, waiting.tokens) > slice_tokens:
+            if group and (len(group) + 1) * max(longest, waiting.tokens) > slice_tokens:
                 passed_over.append(waiting)
                 break
-            longest = max(longest, waiting.tokens)
-            group.append(waiting)
+            fit = fits(waiting.job, group)
+            if fit is Fit.YES:
+                longest = max(longest, waiting.tokens)
+                group.append(waiting.job)
+                continue
+            if fit is not Fit.NEVER:
+                passed_over.append(waiting)
+            if fit is Fit.NOBODY:
+                break
         for waiting in passed_over:
             heapq.heappush(self._heap, waiting)
-        return [waiting.job for waiting in group]
+        return group

@@ -16,16 +16,19 @@ from mlx.nn.layers.base import Module
 from engine.border import Network, forget_weights, weights_of
 from engine.caches import Cache, fresh_like, kind_of
 from engine.layers import dress, forward_of
+from engine.quantised import quantise
 
 
 class Stage:
     """Layers `first` to `end` of a network."""
 
-    def __init__(self, network: Network, first: int, end: int) -> None:
+    def __init__(self, network: Network, first: int, end: int, kv_bits: int | None = None) -> None:
+        """`kv_bits`: the caches keep so many of each number; None: all."""
         layers = network.layers
         self.first = first == 0
         self.last = end == len(layers)
         self._network = network
+        self._kv_bits = kv_bits
         self._own = range(first, end)
         self._received: mx.array | None = None
         self._caught: mx.array | None = None
@@ -92,8 +95,13 @@ class Stage:
 
     def fresh(self) -> list[Cache]:
         """Caches of our layers for one sequence that has nothing computed yet."""
-        caches = self._network.make_caches()
+        caches = self.all_fresh()
         return [caches[index] for index in self._own]
+
+    def all_fresh(self) -> list[Cache]:
+        """As `fresh`, of all layers of the model."""
+        caches = self._network.make_caches()
+        return quantise(caches, self._kv_bits) if self._kv_bits else caches
 
     def forward(
         self, tokens: mx.array, received: mx.array | None, own: Sequence[Cache]
@@ -103,12 +111,27 @@ class Stage:
         `tokens`: [batch, tokens]; `received`: [batch, tokens, width], None at the first stage; `own`: one
         cache per layer of ours, for that batch. Nothing is computed until it is asked for.
         """
+        return self._run(self._network.forward, tokens, received, own)
+
+    def embed(
+        self, tokens: mx.array, received: mx.array | None, own: Sequence[Cache]
+    ) -> tuple[mx.array, mx.array]:
+        """As `forward`, with hidden states [batch, tokens, width] after the final norm in place of logits."""
+        return self._run(self._network.hidden, tokens, received, own)
+
+    def _run(
+        self,
+        forward: Callable[[mx.array, list[Cache]], mx.array],
+        tokens: mx.array,
+        received: mx.array | None,
+        own: Sequence[Cache],
+    ) -> tuple[mx.array, mx.array]:
         self._received = received
-        logits = self._network.forward(tokens, self._all_caches(own, tokens.shape[0]))
+        made = forward(tokens, self._all_caches(own, tokens.shape[0]))
         caught = self._caught
         assert caught is not None
         self._received = self._caught = None
-        return caught, logits
+        return caught, made
 
     def _all_caches(self, own: Sequence[Cache], batch: int) -> list[Cache]:
         """One per layer of the model, with stand-ins where layers are not ours."""

@@ -8,8 +8,10 @@ import msgspec
 
 from bus.messages.generation import Format
 from engine.decoding import Decoding
+from engine.footprint import Footprint
 from engine.logprobs import Likely
 from engine.sampling import Row
+from engine.store_orders import StoreOrder
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -34,12 +36,27 @@ class Entry(msgspec.Struct, frozen=True):
     """The prompt ends inside the model's reasoning."""
     reasoning_tokens: int | None = None
     """The most that may be spent on reasoning."""
+    parsed: bool = False
+    """It is a chat's: markers of reasoning and calls are no text."""
     marks: tuple[int, ...] = ()
-    """A prefill slice ends at each of these places: what stands there may be kept."""
+    """A prefill slice ends at each of these places, ascending: what stands there may be kept."""
     prompt_logprobs: bool = False
     """Log-probabilities of the prompt's own tokens are told as well."""
     embed: bool = False
-    """Its embedding is wanted, not its next token."""
+    """The embedding of all but its last token is wanted, which only stands at the end, and no answer."""
+    answers: bool = True
+    """A token is to be chosen after its prompt; else it ends with its prefill."""
+
+    @property
+    def constrained(self) -> bool:
+        """Whether not every token may be chosen at every place."""
+        return self.format is not None or self.reasoning_tokens is not None
+
+    def slice_end(self, begin: int, most: int) -> int:
+        """Where a slice ends that begins there and has so many tokens at most: never beyond a mark, and never
+        with the last token, which is decoded."""
+        end = min(begin + most, len(self.tokens) - 1)
+        return next((mark for mark in self.marks if begin < mark < end), end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +79,12 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A sequence whose prefill gave way to another's; `what` is its stepper's own affair."""
+    """A sequence that goes on where it was put aside, or that begins with what is kept of another."""
 
     uid: int
     done: int
-    what: object = None
+    begun: bool = True
+    """The ranks know it already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +93,25 @@ class Stepped:
 
     lane: int
     chosen: list[Chosen]
-    failed: tuple[int, ...]
-    """Sequences whose own logits processor failed; the step went on without it."""
+    """In the order in which they follow each other, where a sequence has several."""
+    failed: tuple[tuple[int, str], ...]
+    """Sequences whose own rules failed, and why; the step went on without them."""
     decoded: bool
     """Its tokens are chosen: the lane's next step can begin."""
     done: bool
     """All of it is computed."""
+    prompts: tuple[tuple[int, tuple[Likely, ...]], ...] = ()
+    """By uid, what was likely at the next places of its prompt, where that was asked for."""
+    vectors: tuple[tuple[int, bytes], ...] = ()
+    """By uid, its embedding: float32, little-endian."""
 
 
 class Stepper(Protocol):
     """What computes steps, in one lane or in several that are independent of each other.
 
-    A step decodes one token for each sequence of its lane that has its prompt behind it, lets those join
-    whose prompt is computed but for its last token, and prefills a slice of each of the others.
+    A step decodes one token for each sequence of its lane that has its prompt behind it, or more where the
+    guesses that come along turn out right; lets those join whose prompt is computed but for its last token,
+    and prefills a slice of each of the others.
     """
 
     @property
@@ -102,7 +126,7 @@ class Stepper(Protocol):
         """How many token ids the model has; 0 until a token was chosen."""
 
     def insert(self, lane: int, entry: Entry, kept: Kept | None) -> int:
-        """Have a sequence computed from the next step on, or from where it was put aside; returns its uid."""
+        """Have a sequence computed from the next step on, or from what is kept on; returns its uid."""
 
     def put_aside(self, lane: int, uid: int, done: int) -> Kept:
         """Take out a sequence in the middle of its prefill, and keep the `done` tokens that are computed."""
@@ -113,12 +137,30 @@ class Stepper(Protocol):
     def remove(self, lane: int, uids: Sequence[int]) -> None:
         """Forget sequences, wherever they stand, and what is kept for them."""
 
-    def begin(self, lane: int, slice_tokens: int, decoding: Sequence[int], joining: Sequence[int]) -> None:
+    def store(self, orders: Sequence[StoreOrder]) -> None:
+        """Have these carried out before the next step of any lane, and before anything that is asked for
+        after them."""
+
+    def fetch(self, path: tuple[tuple[int, int], ...]) -> Kept:
+        """Make a sequence of what is kept: for `insert`."""
+
+    def computed(self, uid: int) -> int:
+        """How many tokens of a sequence that decodes its caches hold."""
+
+    def begin(
+        self,
+        lane: int,
+        slice_tokens: int,
+        decoding: Sequence[int],
+        joining: Sequence[int],
+        guesses: Sequence[tuple[int, ...]] = (),
+    ) -> None:
         """Begin a step: decode `decoding`, in this order, let `joining` join after them, and prefill
-        `slice_tokens` of each other sequence at most; 0 where there is none."""
+        `slice_tokens` of each other sequence at most; 0 where there is none. `guesses`: of what follows the
+        last token of each in `decoding`; with them nobody joins."""
 
     def tidy(self, lane: int) -> None:
-        """Nothing of a lane will be computed for now: let removals take effect."""
+        """Nothing of a lane will be computed for now: let removals, and what is stored, take effect."""
 
     def wait(self) -> list[Stepped]:
         """Wait for news of steps under way, or until there is something new to do."""
@@ -126,5 +168,9 @@ class Stepper(Protocol):
     def settle(self) -> None:
         """Nothing is left to compute: give back memory."""
 
+    def footprint(self) -> Footprint:
+        """What sequences cost on this rank; to be asked while some are held."""
+
     @property
-    def kv_bytes(self) -> int: ...
+    def kv_bytes(self) -> int:
+        """Of sequences and of what is kept for later ones."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from engine.batch import Batch
+from engine.footprint import Footprint
 from engine.pace import Pace
 from engine.steps import Entry, Stepper
 from engine.threads import Threads
@@ -25,6 +26,8 @@ class Warm:
     """What the first steps taught."""
 
     pace: Pace
+    footprint: Footprint
+    """What sequences cost on this rank."""
     vocabulary: int
     """How many token ids the model has: at least as many as its tokenizer."""
 
@@ -50,10 +53,11 @@ def warm_up(stepper: Stepper, batch: Batch, pace: Pace, longest: int, tokens: in
             took.append(time.monotonic() - started)
         decode_s[count] = min(took[1:])
     threads.settle(decode_s)
+    footprint = stepper.footprint()
     batch.remove([uid])
     batch.tidy()
     stepper.settle()
-    return Warm(pace.after_decode(min(decode_s.values())), stepper.vocabulary)
+    return Warm(pace.after_decode(min(decode_s.values())), footprint, stepper.vocabulary)
 
 
 def _prompt(length: int, tokens: int) -> list[int]:

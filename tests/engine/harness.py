@@ -6,16 +6,21 @@ from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 
 from bus.messages.base import SequenceId
-from bus.messages.engine import Refused, Step, Submit
+from bus.messages.engine import Budget, Refused, Step, Submit
 from bus.messages.generation import Delta, Prompt, Sampling, Stopping, TextPrompt
 from engine.batch import Batch
 from engine.conductor import alone
+from engine.drafting.drafter import Drafter
 from engine.gauges import Gauges
+from engine.guesser import Guesser
 from engine.intake import Intake
+from engine.keeper import Keeper
 from engine.life import sequence_of
 from engine.loader import Loaded
 from engine.loop import StepLoop
 from engine.pace import Pace
+from engine.prefixes.index import Index
+from engine.prefixes.layers import is_sliceable
 from engine.sequence import Sequence
 from engine.threads import Threads
 from engine.warmup import warm_up
@@ -34,6 +39,9 @@ class Harness:
         *,
         max_running: int = 64,
         gap_s: float = 0.06,
+        prefixes: bool = False,
+        speculate: bool = False,
+        budget: Budget | None = None,
         sequence_of: Callable[[Job, Loaded], Sequence] = sequence_of,
     ) -> None:
         self.gauges = Gauges()
@@ -44,6 +52,11 @@ class Harness:
         threads = Threads()
         warm = warm_up(stepper, self.batch, Pace(gap_s), loaded.context, len(loaded.tokenizer), threads)
         self.vocabulary = warm.vocabulary
+        sliceable = is_sliceable(loaded.stage.all_fresh())
+        footprint = warm.footprint
+        index = Index(sliceable, footprint.token_bytes, footprint.state_bytes)
+        self.keeper = Keeper(stepper, footprint, index if prefixes else None, budget)
+        self.guesser = Guesser(Drafter() if speculate else None)
         self.intake = Intake(loaded.tokenizer, loaded.context, warm.vocabulary)
         self.loop = StepLoop(
             stepper=stepper,
@@ -56,6 +69,8 @@ class Harness:
             pace=warm.pace,
             max_running=max_running,
             threads=threads,
+            keeper=self.keeper,
+            guesser=self.guesser,
         )
         self._numbers = iter(range(1 << 30))
 
