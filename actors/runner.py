@@ -208,7 +208,9 @@ class Runner(LoopActor[RunnerMessage]):
     async def _load(self) -> None:
         assert self._link is not None
         try:
-            files = await find_files(self._directory, self._instance, leads=self._leads)
+            files = await find_files(
+                self._directory, self._instance, guesses=self._leads and self._settings.speculate
+            )
         except StoreSilent as silent:
             self._link.give_up(str(silent))
             return

@@ -60,7 +60,7 @@ class Epoch:
             prefixes_path=str(kept_in / safe_name(instance.model)) if kept_in is not None else "",
             prefixes_disk_bytes=settings.prefixes_disk_bytes,
             speculate=settings.speculate and instance.speculate,
-            draft_path=files.draft if settings.speculate else "",
+            draft_path=files.draft,
         )
 
     def part(self) -> Part | None:

@@ -32,13 +32,14 @@ def safe_name(model: ModelId) -> str:
     return quote(model, safe="")
 
 
-async def find_files(directory: Directory, instance: Instance, *, leads: bool) -> Files | None:
+async def find_files(directory: Directory, instance: Instance, *, guesses: bool) -> Files | None:
     """Where the files of this node's rank lie now; None: there is no whole copy of the model.
 
-    A missing draft model only costs speed. Raises StoreSilent.
+    `guesses`: this rank is the one that a draft model would guess for, and may. A missing draft model only
+    costs speed. Raises StoreSilent.
     """
     model = await find_folder(directory, instance.model)
-    if model is None or instance.draft is None or not leads or not instance.speculate:
+    if model is None or instance.draft is None or not guesses or not instance.speculate:
         return Files(model) if model is not None else None
     try:
         draft = await find_folder(directory, instance.draft)

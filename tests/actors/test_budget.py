@@ -247,6 +247,21 @@ def test_a_budget_grows_when_there_was_more_for_a_while() -> None:
     assert shown[-1] == size + 20 * GIB
 
 
+@pytest.mark.parametrize(("late", "rate"), [(2, GIB), (4, 2 * GIB), (-1, GIB)])
+def test_a_budget_is_steady_while_it_is_filled_though_readings_are_of_different_times(
+    late: int, rate: int
+) -> None:
+    """What is available is read `late` ticks before what the engine holds, or after that."""
+    course = first(40 * GIB)
+    size = course.budget.kv_bytes
+    for number in range(1, 100):
+        held = min(size, number * rate)
+        seen_held = min(size, max(0, number - late) * rate)
+        own = engine(kv=held)
+        course = follow(course, share(machine(40 * GIB - seen_held), [own], own.key), number * TICK_S)
+        assert course.budget.kv_bytes == size
+
+
 def test_another_engine_makes_room_at_once() -> None:
     course = first(40 * GIB)
     shown = run(course, [40 * GIB], start=PAUSE_S, crowd=(wanted("j", fixed=10 * GIB),))

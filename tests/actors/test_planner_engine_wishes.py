@@ -7,9 +7,12 @@ from actors.planner.memory import Needs, free_bytes, kv_bytes_at, runs
 from actors.planner.plan import plan
 from actors.planner.words import CACHE_NOT_EXAMINED, refusal
 from bus.messages.base import ModelId, NodeId
+from bus.messages.engine import Budget
 from bus.messages.facts import ModelFact, NodeFact, Shape
 from bus.messages.generation import RefusalCode
 from bus.messages.placement import Previews, Sharding, Wish
+from engine.admission import room_ever
+from engine.footprint import Footprint, Layer
 from tests.actors.planner_examples import GIB, MODEL, copies, node, shape
 
 DRAFT = ModelId("a/draft")
@@ -92,6 +95,15 @@ def test_a_bound_for_the_cache_that_does_not_hold_the_context_asked_for_is_refus
     choices = plan(asked, copies(both, model), both).choices
     assert choices, "two nodes have twice as much"
     assert all(sum(len(stage.nodes) for stage in choice.stages) == 2 for choice in choices)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 32])
+@pytest.mark.parametrize("context", [1, 512, 8192])
+def test_what_is_reckoned_for_a_context_is_what_the_engine_admits_one_with(layers: int, context: int) -> None:
+    model = shape(layers=layers)
+    footprint = Footprint(((Layer(token_bytes=4096), layers),))
+    budget = Budget(kv_bytes=Needs(model, context, 1).cache(0, layers), cache_bytes=0)
+    assert context <= room_ever(footprint, budget) <= context + 1
 
 
 def test_a_draft_model_is_counted_where_rank_0_is() -> None:
