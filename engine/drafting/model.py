@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final, cast
 
 import mlx.core as mx
+from mlx_lm.models.cache import CacheList, KVCache, RotatingKVCache
 
 from engine.border import Network
 from engine.caches import Cache, compute, fresh_like, joined, merged
@@ -19,9 +20,23 @@ BEHIND: Final = 32
 """Tokens by which a sequence may be behind and still be computed with the others."""
 
 
+def fresh_caches(network: Network) -> list[Cache]:
+    """For one sequence, with plain ones in place of sliding windows, which can't take back single tokens.
+
+    Models mask what is outside of a window themselves; where one does not, only its guesses are others.
+    """
+    return [_unbounded(cache) for cache in network.make_caches()]
+
+
+def _unbounded(cache: Cache) -> Cache:
+    if isinstance(cache, CacheList):
+        return cast(Cache, CacheList(*(_unbounded(part) for part in cast("Sequence[Cache]", cache.caches))))
+    return cast(Cache, KVCache()) if isinstance(cache, RotatingKVCache) else cache
+
+
 def supports(network: Network) -> str:
     """Why a model can't draft, for a person to read; empty if it can."""
-    caches = network.make_caches()
+    caches = fresh_caches(network)
     if not can_forget(caches):
         kinds = sorted({type(cache).__name__ for cache in caches if not can_forget([cache])})
         return f"{network.architecture} can't take guesses back: it keeps a {', '.join(kinds)}"
@@ -105,8 +120,8 @@ class DraftModel:
 
     def begin(self, uid: int, tokens: Iterable[int]) -> None:
         """A sequence with all its tokens so far: one at least."""
-        fresh = self._network.make_caches()
-        self._rows[uid] = _Row(list(tokens), alone=[fresh_like(cache, 1) for cache in fresh])
+        fresh = [fresh_like(cache, 1) for cache in fresh_caches(self._network)]
+        self._rows[uid] = _Row(list(tokens), alone=fresh)
 
     def took(self, uid: int, tokens: Iterable[int]) -> None:
         """What really followed, after guesses or without any."""
@@ -129,10 +144,12 @@ class DraftModel:
             return {}
         self._roll_back()
         self._part_from_stragglers()
-        self._prefill([uid for uid in uids if uid not in self._together])
-        for uid in uids:
-            if uid not in self._together and self._rows[uid].behind <= BEHIND:
+        apart = [uid for uid in uids if uid not in self._together]
+        for uid in apart:
+            if self._rows[uid].behind <= BEHIND:
                 self._gather(uid)
+        # After that: guesses are not to look as slow as the last slice of a prompt.
+        self._prefill([uid for uid in apart if self._rows[uid].behind > BEHIND])
         if not self._together:
             return {}
         guesses = dict(zip(self._together, self._guess(count), strict=True))
@@ -171,8 +188,8 @@ class DraftModel:
         for uid in uids:
             row = self._rows[uid]
             count = min(left, row.behind - 1)
-            if row.behind <= BEHIND or not count:
-                continue
+            if not count:
+                return
             tokens = row.tokens[row.held : row.held + count]
             self._network.forward(mx.array([tokens]), row.alone)
             compute(row.alone)

@@ -130,13 +130,14 @@ class Worth:
             return 0 if self.since_plain >= _CHECKED else best
         due = any(self._of(uid).trial.in_steps == 0 for uid in uids)
         tried = _TRIED[self.tried % len(_TRIED)]
-        return tried if due and self._loss(rows, tried) <= self.credit else 0
+        return tried if due and min(self._loss(rows, tried), _CREDIT) <= self.credit else 0
 
     def _best(self, uids: Sequence[int]) -> int:
         """The number of guesses that promises most; 0 where none promises enough, or too little is known."""
         if self.tried < len(_TRIED):
             return 0
-        shares = [self._shares(uid) for uid in uids]
+        general = self.rates.shares()
+        shares = [self._of(uid).rates.shares(general) for uid in uids]
         best, most = 0, len(uids) * MARGIN
         made, right = float(len(uids)), [1.0] * len(uids)
         for width in range(1, MOST + 1):
@@ -146,9 +147,6 @@ class Worth:
             if speed > most:
                 best, most = width, speed
         return best
-
-    def _shares(self, uid: int) -> tuple[float, ...]:
-        return self._of(uid).rates.shares(self.rates.shares())
 
     def _of(self, uid: int) -> _Sequence:
         return self.sequences.get(uid, _Sequence())
@@ -195,11 +193,10 @@ class Worth:
         place = len(uids) - 1
         known, seen = self.plain_s[place], self.plain_seen[place]
         # The very first may have had something to compile, or to move.
-        blended = known + _WEIGHT * (min(took_s, _OUTLIER * known) - known)
         waited = {uid: replace(self._of(uid), trial=self._of(uid).trial.waited()) for uid in uids}
         return replace(
             self,
-            plain_s=_with(self.plain_s, place, blended if seen > 1 else took_s),
+            plain_s=_with(self.plain_s, place, _blended(known, took_s) if seen > 1 else took_s),
             plain_seen=_with(self.plain_seen, place, seen + 1),
             sequences={**self.sequences, **waited},
             credit=min(self.credit + SPENDABLE, _CREDIT),
@@ -229,17 +226,20 @@ class Worth:
         lost = max(cost - (1.0 + sum(accepted) / len(uids)), 0.0)
         # What is lost where guessing pays on the whole is no trial.
         trial = self._best(uids) == 0
-        drafted = self.drafting_s + _WEIGHT * (drafting_s - self.drafting_s) if self.tried else drafting_s
         return replace(
             self,
             extra=self.extra.seen(guesses, max(extra, 0.0), _FORGETTING),
-            drafting_s=drafted,
+            drafting_s=_blended(self.drafting_s, drafting_s) if self.tried else drafting_s,
             rates=rates,
             sequences=sequences,
             credit=self.credit - lost if trial else self.credit,
             since_plain=self.since_plain + 1,
             tried=self.tried + trial,
         )
+
+
+def _blended(known: float, new: float) -> float:
+    return known + _WEIGHT * (min(new, _OUTLIER * known) - known)
 
 
 def _with(values: tuple[_Number, ...], place: int, value: _Number) -> tuple[_Number, ...]:

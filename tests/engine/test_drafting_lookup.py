@@ -51,9 +51,7 @@ def by_scanning(tokens: list[int], at_most: int) -> tuple[int, ...]:
     best, longest = None, 1
     for place in range(len(tokens) - 1, 1, -1):
         agreed = 0
-        while (
-            agreed < min(place, LONGEST) and tokens[place - 1 - agreed] == tokens[len(tokens) - 1 - agreed]
-        ):
+        while agreed < min(place, LONGEST) and tokens[place - 1 - agreed] == tokens[len(tokens) - 1 - agreed]:
             agreed += 1
         if agreed > longest:
             best, longest = place, agreed
