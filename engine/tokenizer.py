@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import FunctionType
 from typing import Final, Protocol, cast
 
 from mlx_lm import tokenizer_utils, utils
@@ -10,6 +11,8 @@ from mlx_lm.generate import TextStateMachine, make_text_state_machine
 
 from engine.detokenizer import Spelling
 from engine.reply import Channel, Segment
+from engine.template import Ending
+from engine.thinking import Template, template_of, template_of_function
 from engine.tools.formats import Parser, ToolFormat, tool_format
 
 _CHANNELS: Final = {"normal": Channel.CONTENT, "reasoning": Channel.REASONING, "tool": Channel.TOOL}
@@ -24,11 +27,23 @@ class _Backend(Protocol):
     def decoder(self) -> _Decoder | None: ...
 
 
+class _Encoding(Protocol):
+    """BatchEncoding of transformers."""
+
+    is_fast: bool
+
+    def __getitem__(self, key: str) -> list[int]: ...
+    def char_to_token(self, character: int) -> int | None: ...
+
+
 class _HuggingFace(Protocol):
     """A tokenizer of transformers."""
 
+    def __call__(self, text: str, *, add_special_tokens: bool, verbose: bool) -> _Encoding: ...
     def convert_ids_to_tokens(self, ids: list[int]) -> list[str | None]: ...
+    def convert_tokens_to_ids(self, tokens: list[str]) -> list[int | None]: ...
     def get_added_vocab(self) -> dict[str, int]: ...
+    def get_chat_template(self, name: str | None, tools: list[object] | None) -> str: ...
 
 
 _Transitions = Mapping[str, Sequence[tuple[str, str]]]
@@ -38,6 +53,7 @@ class _Wrapper(Protocol):
     """mlx-lm's TokenizerWrapper."""
 
     _tokenizer: _HuggingFace
+    _chat_template: FunctionType | None
     eos_token_ids: set[int]
     has_chat_template: bool
     has_thinking: bool
@@ -54,9 +70,7 @@ class _Wrapper(Protocol):
     def __len__(self) -> int: ...
     def encode(self, text: str) -> list[int]: ...
     def decode(self, tokens: list[int]) -> str: ...
-    def apply_chat_template(self, messages: list[dict[str, object]], **options: object) -> list[int]: ...
-    def rfind_think_start(self, tokens: list[int]) -> int: ...
-    def rfind_think_end(self, tokens: list[int]) -> int: ...
+    def apply_chat_template(self, messages: list[dict[str, object]], **options: object) -> str: ...
 
 
 _State = tuple[str, object, object, str]
@@ -119,29 +133,50 @@ class Tokenizer:
     def has_template(self) -> bool:
         return bool(self._wrapper.has_chat_template)
 
-    def render(
+    @property
+    def think_markers(self) -> tuple[str, str] | None:
+        start, end = self._wrapper.think_start, self._wrapper.think_end
+        return (start, end) if start and end else None
+
+    def template(self, tools: bool) -> Template:
+        if self._wrapper._chat_template is not None:
+            return template_of_function(self._wrapper._chat_template)
+        return template_of(self._hf.get_chat_template(None, [{}] if tools else None))
+
+    def compose(
         self,
         messages: list[dict[str, object]],
         tools: list[object] | None,
         options: Mapping[str, object],
-        continues: bool,
-    ) -> list[int]:
-        """A conversation as tokens; raises whatever the template raises."""
-        tokens = self._wrapper.apply_chat_template(
+        ending: Ending,
+    ) -> str:
+        """A conversation's text; raises whatever the template raises."""
+        return self._wrapper.apply_chat_template(
             messages,
             tools=tools,
-            tokenize=True,
-            **({"continue_final_message": True} if continues else {"add_generation_prompt": True}),
+            tokenize=False,
+            continue_final_message=ending is Ending.OPEN,
+            add_generation_prompt=ending is Ending.ASKS,
             **options,
         )
-        return [int(token) for token in tokens]
 
-    def opens_reasoning(self, tokens: Sequence[int]) -> bool:
-        """Whether a prompt ends inside the model's reasoning."""
-        if not self._wrapper.has_thinking:
-            return False
-        window = list(tokens)
-        return bool(self._wrapper.rfind_think_start(window) > self._wrapper.rfind_think_end(window))
+    def spell(self, text: str) -> "Encoded":
+        """The tokens of a text with the model's markers in it, and nothing around them."""
+        return Encoded(self._hf(text, add_special_tokens=False, verbose=False))
+
+    def plain(self, text: str) -> list[int]:
+        return self.spell(text).tokens
+
+    def opening(self) -> list[int]:
+        """What the tokenizer puts before every text."""
+        return [token for token in self.encode("") if token not in self.eos]
+
+    def token(self, text: str) -> int | None:
+        """The token that is written so, if there is one."""
+        [token] = self._hf.convert_tokens_to_ids([text])
+        # Of text that it does not know, a tokenizer tells the unknown token.
+        known = token is not None and self._hf.convert_ids_to_tokens([token]) == [text]
+        return token if known else None
 
     @property
     def has_tools(self) -> bool:
@@ -166,6 +201,18 @@ class Tokenizer:
         """For one answer, with the model's tool markers or without."""
         start = self._wrapper.response_initial_state or ("reasoning" if reasoning else "normal")
         return MarkerSplitter(cast(Machine, make_text_state_machine(_Markers(self._wrapper, tools))), start)
+
+
+class Encoded:
+    """A text's tokens."""
+
+    def __init__(self, encoding: _Encoding) -> None:
+        self._encoding = encoding
+        self.tokens = [int(token) for token in encoding["input_ids"]]
+
+    def token_at(self, character: int) -> int | None:
+        """The place of the token that this character is in; None where that can't be told."""
+        return self._encoding.char_to_token(character) if self._encoding.is_fast else None
 
 
 class _Markers:
