@@ -93,8 +93,14 @@ class Trial:
         return Trial(self.interval, min(2 * self.interval, _LATEST))
 
 
+_UNKNOWN: Final = Rates().shares()
+"""Before any guess."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Sequence:
+    shares: tuple[float, ...]
+    """What its rates come to, kept because they change only where there were guesses."""
     rates: Rates = Rates()
     trial: Trial = Trial()
 
@@ -111,6 +117,8 @@ class Worth:
     drafting_s: float = 0.0
     """What it takes to make a step's guesses."""
     rates: Rates = Rates()
+    shares: tuple[float, ...] = _UNKNOWN
+    """What these come to: what is expected of new sequences."""
     sequences: Mapping[int, _Sequence] = field(default_factory=dict)
     credit: float = _CREDIT
     """Plain steps' worth of time that trying may lose."""
@@ -136,8 +144,7 @@ class Worth:
         """The number of guesses that promises most; 0 where none promises enough, or too little is known."""
         if self.tried < len(_TRIED):
             return 0
-        general = self.rates.shares()
-        shares = [self._of(uid).rates.shares(general) for uid in uids]
+        shares = [self._of(uid).shares for uid in uids]
         best, most = 0, len(uids) * MARGIN
         made, right = float(len(uids)), [1.0] * len(uids)
         for width in range(1, MOST + 1):
@@ -149,7 +156,7 @@ class Worth:
         return best
 
     def _of(self, uid: int) -> _Sequence:
-        return self.sequences.get(uid, _Sequence())
+        return self.sequences.get(uid) or _Sequence(self.shares)
 
     def _cost(self, rows: int, width: int) -> float:
         """Of a step with guesses, in plain steps."""
@@ -192,11 +199,12 @@ class Worth:
     def _after_plain(self, uids: Sequence[int], took_s: float) -> "Worth":
         place = len(uids) - 1
         known, seen = self.plain_s[place], self.plain_seen[place]
-        # The very first may have had something to compile, or to move.
+        # The first one may have had something to compile, or to move.
+        plain_s = _blended(known, took_s) if seen > 1 else took_s
         waited = {uid: replace(self._of(uid), trial=self._of(uid).trial.waited()) for uid in uids}
         return replace(
             self,
-            plain_s=_with(self.plain_s, place, _blended(known, took_s) if seen > 1 else took_s),
+            plain_s=_with(self.plain_s, place, plain_s),
             plain_seen=_with(self.plain_seen, place, seen + 1),
             sequences={**self.sequences, **waited},
             credit=min(self.credit + SPENDABLE, _CREDIT),
@@ -218,19 +226,23 @@ class Worth:
         if self.extra.weight:
             extra = min(extra, _OUTLIER * (1.0 + self.extra.at(guesses)) - 1.0)
         cost = (took_s + drafting_s) / plain_s
-        rates, sequences = self.rates, dict(self.sequences)
-        for uid, had, right in zip(uids, offered, accepted, strict=True):
-            own = self._of(uid)
+        rates = self.rates
+        for had, right in zip(offered, accepted, strict=True):
             rates = rates.after(right, had, width)
-            sequences[uid] = _Sequence(own.rates.after(right, had, width), own.trial.made(1 + right > cost))
+        shares, sequences = rates.shares(), dict(self.sequences)
+        for uid, had, right in zip(uids, offered, accepted, strict=True):
+            known = self._of(uid)
+            own = known.rates.after(right, had, width)
+            sequences[uid] = _Sequence(own.shares(shares), own, known.trial.made(1 + right > cost))
         lost = max(cost - (1.0 + sum(accepted) / len(uids)), 0.0)
         # What is lost where guessing pays on the whole is no trial.
         trial = self._best(uids) == 0
         return replace(
             self,
             extra=self.extra.seen(guesses, max(extra, 0.0), _FORGETTING),
-            drafting_s=_blended(self.drafting_s, drafting_s) if self.tried else drafting_s,
+            drafting_s=_blended(self.drafting_s, drafting_s),
             rates=rates,
+            shares=shares,
             sequences=sequences,
             credit=self.credit - lost if trial else self.credit,
             since_plain=self.since_plain + 1,
@@ -239,7 +251,7 @@ class Worth:
 
 
 def _blended(known: float, new: float) -> float:
-    return known + _WEIGHT * (min(new, _OUTLIER * known) - known)
+    return known + _WEIGHT * (min(new, _OUTLIER * known) - known) if known else new
 
 
 def _with(values: tuple[_Number, ...], place: int, value: _Number) -> tuple[_Number, ...]:
