@@ -173,7 +173,7 @@ def test_chunks_are_windows_and_a_layers_several_caches_count_each() -> None:
 
 def test_copying_takes_room_for_some_layers_not_for_all() -> None:
     deep = Footprint(((Layer(token_bytes=8), 30),), step=1)
-    assert deep.copying([10, 2]) == 2 * (2 * 10 * 8)
+    assert deep.copying([10, 2]) == 3 * (2 * 10 * 8)
     assert deep.batch([10, 2]) == 30 * (2 * 10 * 8)
     assert Footprint(((Layer(token_bytes=8), 1),), step=1).copying([10]) == 10 * 8
     assert deep.batch([]) == deep.copying([]) == 0
