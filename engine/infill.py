@@ -21,7 +21,7 @@ class Pieces(Protocol):
     def opening(self) -> list[int]:
         """What stands before every text."""
 
-    def plain(self, text: str) -> list[int]:
+    def encode_plainly(self, text: str) -> list[int]:
         """A text's tokens, and nothing around them."""
 
 
@@ -70,6 +70,6 @@ def infill(prompt: InfillPrompt, pieces: Pieces) -> list[int]:
 
 
 def _in_order(prompt: InfillPrompt, form: Form, marks: Sequence[int], pieces: Pieces) -> list[int]:
-    prefix = [marks[0], *pieces.plain(prompt.prefix)]
-    suffix = [marks[1], *pieces.plain(prompt.suffix)]
+    prefix = [marks[0], *pieces.encode_plainly(prompt.prefix)]
+    suffix = [marks[1], *pieces.encode_plainly(prompt.suffix)]
     return [*suffix, *prefix, *marks[2:]] if form.suffix_first else [*prefix, *suffix, *marks[2:]]

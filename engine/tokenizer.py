@@ -9,11 +9,12 @@ from typing import Final, Protocol, cast
 from mlx_lm import tokenizer_utils, utils
 from mlx_lm.generate import TextStateMachine, make_text_state_machine
 
+from engine.constraints.words import CallMarkers, Thinking
 from engine.detokenizer import Spelling
 from engine.reply import Channel, Segment
 from engine.template import Ending
 from engine.thinking import Template, template_of, template_of_function
-from engine.tools.formats import Parser, ToolFormat, tool_format
+from engine.tools.formats import Parser, ToolFormat, format_name, tool_format
 
 _CHANNELS: Final = {"normal": Channel.CONTENT, "reasoning": Channel.REASONING, "tool": Channel.TOOL}
 
@@ -36,8 +37,14 @@ class _Encoding(Protocol):
     def char_to_token(self, character: int) -> int | None: ...
 
 
+class _AddedToken(Protocol):
+    special: bool
+
+
 class _HuggingFace(Protocol):
     """A tokenizer of transformers."""
+
+    added_tokens_decoder: Mapping[int, _AddedToken]
 
     def __call__(self, text: str, *, add_special_tokens: bool, verbose: bool) -> _Encoding: ...
     def convert_ids_to_tokens(self, ids: list[int]) -> list[str | None]: ...
@@ -59,6 +66,8 @@ class _Wrapper(Protocol):
     has_thinking: bool
     think_start: str | None
     think_end: str | None
+    think_start_tokens: Sequence[int] | None
+    think_end_tokens: Sequence[int] | None
     has_tool_calling: bool
     tool_call_start: str | None
     tool_call_end: str | None
@@ -122,6 +131,12 @@ class Tokenizer:
         """Tokens that were added to the vocabulary: literal text."""
         return {str(text): int(token) for text, token in self._hf.get_added_vocab().items()}
 
+    @property
+    def special(self) -> frozenset[int]:
+        """Added tokens that are markers for the model, not text."""
+        added = self._hf.added_tokens_decoder.items()
+        return frozenset(int(token) for token, description in added if description.special)
+
     def spelling(self) -> tuple[Spelling, bool]:
         """How tokens are written, and whether an answer's first space is the tokenizer's own."""
         backend = cast("_Backend | None", getattr(self._hf, "backend_tokenizer", None))
@@ -164,7 +179,8 @@ class Tokenizer:
         """The tokens of a text with the model's markers in it, and nothing around them."""
         return Encoded(self._hf(text, add_special_tokens=False, verbose=False))
 
-    def plain(self, text: str) -> list[int]:
+    def encode_plainly(self, text: str) -> list[int]:
+        """Without the tokens that the tokenizer puts around a text."""
         return self.spell(text).tokens
 
     def opening(self) -> list[int]:
@@ -181,6 +197,31 @@ class Tokenizer:
     @property
     def has_tools(self) -> bool:
         return bool(self._wrapper.has_tool_calling)
+
+    @property
+    def thinking(self) -> Thinking | None:
+        """The tokens around the model's reasoning."""
+        start, end = self._wrapper.think_start_tokens, self._wrapper.think_end_tokens
+        return Thinking(tuple(start), tuple(end)) if start and end else None
+
+    @property
+    def call_markers(self) -> CallMarkers | None:
+        """How the model writes calls; None: it does not."""
+        wrapper = self._wrapper
+        if wrapper.tool_call_start is None:
+            return None
+        return CallMarkers(
+            format_name(wrapper.tool_parser), wrapper.tool_call_start, wrapper.tool_call_end or ""
+        )
+
+    @property
+    def markers(self) -> list[str]:
+        """Every text that mlx-lm takes out of an answer."""
+        wrapper = self._wrapper
+        edges = [text for edges in wrapper.response_transitions.values() for text, _ in edges]
+        calls = (wrapper.tool_call_start, wrapper.tool_call_end)
+        texts = (*(self.think_markers or ()), *calls, *wrapper.structural_markers, *edges)
+        return list(dict.fromkeys(text for text in texts if text))
 
     @property
     def has_markers(self) -> bool:

@@ -39,4 +39,9 @@ def tool_format(parser: Parser, start: str, end: str, tools: Sequence[str]) -> T
         except Exception as error:  # a parser meets whatever the model wrote
             raise ValueError(str(error)) from error
 
-    return ToolFormat(start, end, parse, LAYOUTS.get(parser.__module__.rpartition(".")[2]))
+    return ToolFormat(start, end, parse, LAYOUTS.get(format_name(parser)))
+
+
+def format_name(parser: Parser) -> str:
+    """What mlx-lm calls the format that a parser of its own reads."""
+    return parser.__module__.rpartition(".")[2]

@@ -13,10 +13,12 @@ from tokenizers import AddedToken
 from tokenizers import Tokenizer as Tokens
 
 from bus.messages.generation import ChatMessage, ChatPrompt, InfillPrompt
+from engine.constraints.words import CallMarkers, Thinking
 from engine.infill import NoInfill, infill
 from engine.template import ChatTemplate, Rendered
 from engine.thinking import Template, Wish, options, template_of, template_of_function
 from engine.tokenizer import Tokenizer
+from engine.tools.calls import Begun, More
 
 GUIDE = Path(__file__).parents[2] / "models" / "guide"
 TURNS = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
@@ -246,3 +248,22 @@ def test_a_model_that_was_trained_to_see_the_suffix_first_gets_it_first(model: M
 def test_a_vocabulary_without_such_tokens_fills_no_gaps(guide: Tokenizer) -> None:
     with pytest.raises(NoInfill, match="leave out the suffix"):
         infill(InfillPrompt("a", "b"), guide)
+
+
+# -- what else a tokenizer tells -------------------------------------------------------------------
+
+
+def test_a_tokenizer_tells_its_markers_as_text_and_as_tokens(model: Model) -> None:
+    tokenizer = model(TURNS + "<tool_call>{{ tool_call.name }}", MARKERS)
+    assert tokenizer.markers == ["<think>", "</think>", "<tool_call>", "</tool_call>"]
+    start, end = (tokenizer.token(text) for text in MARKERS)
+    assert tokenizer.thinking == Thinking((start or 0,), (end or 0,))
+    assert tokenizer.call_markers == CallMarkers("json_tools", "<tool_call>", "</tool_call>")
+    assert tokenizer.special >= {start, end}
+    assert tokenizer.token("<|nowhere|>") is None
+
+
+def test_a_tokenizers_calls_are_read_while_they_arrive(guide: Tokenizer) -> None:
+    form = guide.tool_format([TOOL])
+    assert form is not None
+    assert form.reader().feed('{"name": "f", "arguments": {') == [Begun("f"), More("{")]

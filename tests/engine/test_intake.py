@@ -73,7 +73,7 @@ class Words:
     def opening(self) -> list[int]:
         return [900]
 
-    def plain(self, text: str) -> list[int]:
+    def encode_plainly(self, text: str) -> list[int]:
         return self.encode(text)
 
     def template(self, tools: bool) -> Template:
