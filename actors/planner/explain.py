@@ -6,7 +6,7 @@ from actors.planner import words
 from actors.planner.grids import Grid
 from actors.planner.machines import Machine
 from actors.planner.memory import Needs
-from actors.planner.search import Draft, Search
+from actors.planner.search import Draft
 from bus.messages.placement import Interconnect, Ruled, Wish
 
 _AS_FAST = 0.05
@@ -39,10 +39,9 @@ def too_large(machine: Machine, needs: Needs) -> str:
     return f"can't hold it: {words.shortage(needed, machine.free)}, with a context of {needs.context}"
 
 
-def starved(wish: Wish, search: Search) -> Ruled:
+def starved(wish: Wish, context: int) -> Ruled:
     """Why no arrangement holds a context in the KV cache that a wish allows."""
-    least = search.contexts[-1]
-    return Ruled("kv_bytes", f"{words.gib(wish.kv_bytes or 0)} on each node don't hold {least} tokens")
+    return Ruled("kv_bytes", f"{words.gib(wish.kv_bytes or 0)} on each node don't hold {context} tokens")
 
 
 def too_little(grid: Grid, pool: Sequence[Machine], needs: Needs) -> Ruled:

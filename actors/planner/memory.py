@@ -27,9 +27,9 @@ KV_BITS: Final = (8, 4)
 _STEP: Final = 256
 """mlx-lm's caches grow by so many tokens at once, and may stand that far ahead of what they hold."""
 
-_COPIED_LAYERS: Final = 2
-"""While a batch is made anew its layers are copied one after the other, and MLX works one ahead: so many
-are there twice."""
+_COPIED_LAYERS: Final = 3
+"""While a batch is made anew its layers are copied one after the other: so many are reckoned to be there
+twice, as the engine does."""
 
 _GROUP: Final = 64
 """So many numbers of a KV cache that is cut down share a scale and a bias."""
@@ -80,6 +80,8 @@ class Needs:
     draft: Shape | None = None
     """A model beside it on rank 0's node. It is counted on every node of the first stage: they take as much
     as the one that needs most."""
+    kv_bytes: int | None = None
+    """KV cache on each node at most; None: what its memory allows."""
 
     @property
     def layers(self) -> int:
@@ -124,22 +126,28 @@ class Needs:
 
     def longest_context(self, first: int, end: int, free: int) -> int | None:
         """How many tokens of context a stage has room for; None: as many as one likes."""
-        per_token = self._per_token(first, end)
-        return _context_in(free - self.fixed(first, end), per_token) if per_token else None
+        per_token, room = self._per_token(first, end), free - self.fixed(first, end)
+        if self.kv_bytes is not None:
+            room = min(room, self.kv_bytes)
+        return max(0, room // per_token - _STEP) if per_token else None
 
-    def cached_context(self, first: int, end: int, kv_bytes: int) -> int | None:
-        """How many tokens so much KV cache on each node of a stage holds; None: as many as one likes."""
-        per_token = self._per_token(first, end)
-        return _context_in(kv_bytes, per_token) if per_token else None
+    def fits(self, first: int, end: int, free: int) -> bool:
+        """Whether each node of a stage has room for it in so many bytes."""
+        cached = self.kv_bytes is None or self.cache(first, end) <= self.kv_bytes
+        return cached and self.stage(first, end) <= free
 
     def capacity(self, free: int, *, at_end: bool, leads: bool = False) -> int:
         """How many layers, wherever in the model they are, fit into `free` bytes.
 
         `at_end`: of a first or last stage; `leads`: of the first."""
-        left = free - self.ends if at_end else free
+        left, cache_left = free - self.ends if at_end else free, self.kv_bytes
         if leads and self._beside is not None:
             left -= self._beside.stage(0, self._beside.layers)
-        return bisect_right(self._windows, left) - 1 if left >= 0 else 0
+            if cache_left is not None:
+                cache_left -= self._beside.cache(0, self._beside.layers)
+        if cache_left is not None:
+            return min(_most(self._windows, left), _most(self._cache_windows, cache_left))
+        return _most(self._windows, left)
 
     @cached_property
     def _beside(self) -> "Needs | None":
@@ -150,7 +158,15 @@ class Needs:
     def _windows(self) -> list[int]:
         """The most that n neighbouring layers need, by n."""
         pairs = zip(self.weights, self.cache_per_token, strict=True)
-        upto = [weights + self._tokens * cache for weights, cache in pairs]
+        return self._widest([weights + self._tokens * cache for weights, cache in pairs])
+
+    @cached_property
+    def _cache_windows(self) -> list[int]:
+        """Of KV cache the most that n neighbouring layers need, by n."""
+        return self._widest([self._tokens * cache for cache in self.cache_per_token])
+
+    def _widest(self, upto: list[int]) -> list[int]:
+        """`upto`: what the first n layers need, by n, without what is there twice."""
         return [
             max(map(int.__sub__, upto[count:], upto[: len(upto) - count]))
             + self._tokens * self._copied(count)
@@ -199,8 +215,9 @@ def runs(layers: Sequence[int]) -> list[tuple[int, int]]:
     return list(zip([0, *ends], ends, strict=False))
 
 
-def _context_in(kv_bytes: int, per_token: int) -> int:
-    return max(0, kv_bytes // per_token - _STEP)
+def _most(windows: Sequence[int], left: int) -> int:
+    """The most layers that need no more than is left."""
+    return bisect_right(windows, left) - 1 if left >= 0 else 0
 
 
 def _workspace(weights: int) -> int:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+import msgspec
+
 from actors.planner import explain
 from actors.planner.grids import (
     Grid,
@@ -15,7 +17,7 @@ from actors.planner.grids import (
     tensor_counts,
 )
 from actors.planner.machines import Field, Machine, survey
-from actors.planner.memory import DEFAULT_CONTEXT, runs
+from actors.planner.memory import DEFAULT_CONTEXT, contexts, runs
 from actors.planner.search import Draft, Search
 from actors.planner.speed import Link, Links
 from actors.planner.words import NO_COPY
@@ -67,6 +69,10 @@ def plan(
         return Previews((), found)
     planner = _Planner(wish, field, field.shape, Links(links))
     drafts = planner.drafts()
+    if not drafts and wish.kv_bytes is not None:
+        unbounded = msgspec.structs.replace(wish, kv_bytes=None)
+        if _Planner(unbounded, field, field.shape, Links(links)).drafts():
+            ruled.insert(0, explain.starved(wish, contexts(field.context, wish.context)[-1]))
     choices = tuple(planner.choice(draft) for draft in sorted(drafts, key=planner.rank))
     return Previews(choices, (*planner.ruled_out(), *ruled))
 
@@ -96,8 +102,6 @@ class _Planner:
                 self._single = max(drafts, key=lambda draft: draft.score, default=None)
                 self._rule_out_too_few(len(machines))
             drafts += self._divided(machines, way)
-        if not drafts and self._search.starved:
-            self._ruled.insert(0, explain.starved(self._wish, self._search))
         return drafts
 
     def rank(self, draft: Draft) -> tuple[bool, float, int, list[NodeId], Interconnect]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from actors.planner.division import divide, evened
 from actors.planner.grids import Grid
 from actors.planner.machines import Machine
-from actors.planner.memory import SMALLEST_CONTEXT, Needs, contexts, runs
+from actors.planner.memory import Needs, contexts, runs
 from actors.planner.orders import Groups, Orders, grouped, roomiest
 from actors.planner.speed import Links, Pace
 from bus.messages.facts import Shape
@@ -48,14 +48,13 @@ class Search:
         self._pace = Pace(shape, links)
         self._orders = Orders(links)
         self._needs: dict[tuple[int, int], Needs] = {}
-        self.starved = False
-        """Something would have fitted, but not its context into the KV cache that the wish allows."""
 
     def needs(self, context: int, tensor: int) -> Needs:
         """What the model needs, reckoned once."""
         key = context, tensor
         if key not in self._needs:
-            self._needs[key] = Needs(self._shape, context, tensor, self._wish.kv_bits, self._draft)
+            wish = self._wish
+            self._needs[key] = Needs(self._shape, context, tensor, wish.kv_bits, self._draft, wish.kv_bytes)
         return self._needs[key]
 
     def best(self, grid: Grid, pool: Sequence[Machine], interconnect: Interconnect) -> Draft | None:
@@ -79,14 +78,9 @@ class Search:
             tried = [*self._orders.quickest(pool, grid, needs, linked), *tried]
         for groups in dict.fromkeys(tried):
             layers = self._layers(groups, needs)
-            if layers is None:
-                continue
-            held = self._context(groups, layers, needs)
-            if held < self._least_context:
-                self.starved = True
-                continue
-            score = self._pace.tokens_per_s(groups, layers, interconnect)
-            yield Draft(groups, layers, interconnect, held, score)
+            if layers is not None:
+                score = self._pace.tokens_per_s(groups, layers, interconnect)
+                yield Draft(groups, layers, interconnect, self._context(groups, layers, needs), score)
 
     def _roomiest(self, pool: Sequence[Machine], grid: Grid, needs: Needs) -> Groups:
         """Or what the wish says: then the pool is in its order."""
@@ -99,7 +93,7 @@ class Search:
         free = [min(machine.free for machine in group) for group in groups]
         if self._wish.layers:
             stages = zip(free, runs(self._wish.layers), strict=True)
-            return self._wish.layers if all(needs.stage(*run) <= room for room, run in stages) else None
+            return self._wish.layers if all(needs.fits(*run, room) for room, run in stages) else None
         last = len(groups) - 1
         speeds = evened([min(machine.rate for machine in group) for group in groups])
         capacities = [
@@ -115,12 +109,4 @@ class Search:
             longest = needs.longest_context(first, end, min(machine.free for machine in group))
             if longest is not None:
                 room.append(longest)
-            if self._wish.kv_bytes is not None:
-                held = needs.cached_context(first, end, self._wish.kv_bytes)
-                room += [held] if held is not None else []
         return min(room)
-
-    @property
-    def _least_context(self) -> int:
-        """A context that was asked for is not shortened to what the KV cache may take."""
-        return self.contexts[0] if self._wish.context is not None else min(SMALLEST_CONTEXT, self.contexts[0])

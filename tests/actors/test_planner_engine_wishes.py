@@ -80,7 +80,7 @@ def test_fewer_bits_wait_until_the_model_was_examined() -> None:
 def test_a_bound_for_the_cache_shortens_a_context_that_nobody_asked_for() -> None:
     nodes, model = [node("a", 20)], shape()
     (choice, *_) = plan(wish(kv_bytes=GIB // 2), copies(nodes, model), nodes).choices
-    assert choice.context == GIB // 2 // ((32 + 2) * 4096) - 256, "two layers are there twice for a moment"
+    assert choice.context == GIB // 2 // ((32 + 3) * 4096) - 256, "three layers are there twice for a moment"
     needs = Needs(model, choice.context, 1)
     assert needs.cache(0, 32) <= GIB // 2
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.planner.division import divide
-from actors.planner.memory import free_bytes
+from actors.planner.memory import Needs, free_bytes
 from actors.planner.plan import plan
 from actors.planner.speed import Link
 from actors.planner.words import refusal
@@ -76,6 +76,8 @@ def wishes(draw: st.DrawFn, cluster: Sequence[NodeFact], model: Shape) -> Wish:
         stages=draw(st.one_of(st.none(), st.none(), st.integers(0, 4))),
         tensor=draw(st.one_of(st.none(), st.none(), st.integers(0, 4))),
         context=draw(st.one_of(st.none(), st.integers(1, 20_000))),
+        kv_bits=draw(st.sampled_from([None, None, 8, 4, 3])),
+        kv_bytes=draw(st.one_of(st.none(), st.none(), st.integers(1, 4 * GIB))),
     )
 
 
@@ -98,7 +100,7 @@ def choices_of(
 def test_layers_add_up_and_nobody_gets_more_than_is_free(
     case: tuple[list[NodeFact], Shape, Wish, dict[NodeId, int]],
 ) -> None:
-    cluster, model, _, promised = case
+    cluster, model, wish, promised = case
     free = {fact.id: free_bytes(fact, promised.get(fact.id, 0)) for fact in cluster}
     for choice in choices_of(*case):
         ends = [stage.end for stage in choice.stages]
@@ -110,6 +112,8 @@ def test_layers_add_up_and_nobody_gets_more_than_is_free(
             assert stage.first < stage.end
             held = sum(model.layer_bytes[stage.first : stage.end]) / len(stage.nodes)
             assert all(held < stage.needed_bytes <= free[node] for node in stage.nodes)
+            needs = Needs(model, choice.context, len(stage.nodes), wish.kv_bits)
+            assert wish.kv_bytes is None or needs.cache(stage.first, stage.end) <= wish.kv_bytes
 
 
 @settings(deadline=None, max_examples=300, derandomize=True)
