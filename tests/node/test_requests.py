@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from actors.running.runner_settings import RunnerSettings
 from bus.messages.facts import RequestFact, RequestState
 from bus.messages.generation import RefusalCode
-from bus.messages.request import Admitted, Chunk, Completed, Failed
+from bus.messages.request import Admitted, Chunk, Completed, Failed, Waiting
 from tests.node.conftest import TINY
 from tests.node.nodes import (
     answer,
@@ -110,6 +110,41 @@ async def test_who_finds_the_line_full_is_told_when_to_come_back_and_is_then_ser
         assert isinstance((await crowd)[-1], Failed)
         await idle(node, TINY)
         assert len(await answer(node, order("b", TINY, tokens=4))) > 0
+
+
+async def test_what_is_kept_of_a_prompt_is_billed_as_kept_once_for_all_answers(
+    tmp_path: Path, models_dir: Path
+) -> None:
+    async with running(settings(tmp_path, models_dir, TINY)) as node:
+        bills = []
+        for name, n in (("first", 2), ("second", 3)):
+            completed = (await events(node, order(name, TINY, "Once upon a time " * 20, tokens=4, n=n)))[-1]
+            assert isinstance(completed, Completed)
+            bills.append(completed.usage)
+        first, second = bills
+        assert first.cached_tokens == 0, (
+            "its second answer shares the first one's prompt: that is billed once"
+        )
+        assert first.prompt_tokens == second.prompt_tokens > second.cached_tokens
+        assert second.cached_tokens > second.prompt_tokens // 2
+
+
+async def test_who_waits_is_told_its_place_in_the_line_as_that_moves_on(
+    tmp_path: Path, models_dir: Path
+) -> None:
+    async with running(settings(tmp_path, models_dir, TINY)) as node:
+        await ready(node, TINY)
+        room = RunnerSettings(pace_s=1.0).max_running
+        crowd = asyncio.create_task(events(node, order("crowd", TINY, tokens=60, n=room)))
+        await decoding(node, "crowd")
+        names = ("a", "b", "c")
+        waiting = [asyncio.create_task(events(node, order(name, TINY, f"I am {name}"))) for name in names]
+        told = [event for event in await waiting[-1] if isinstance(event, Waiting)]
+        places = [event.place for event in told if event.place is not None]
+        assert places[0] > 0
+        assert places == sorted(places, reverse=True)
+        assert all(event.reason for event in told)
+        assert all(isinstance(seen[-1], Completed) for seen in await asyncio.gather(crowd, *waiting))
 
 
 async def test_what_a_request_does_is_a_fact(tmp_path: Path, models_dir: Path) -> None:
