@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from actors.coordination.register import Register
@@ -100,10 +101,18 @@ def _engine(
     fixed, context = stage.needed_bytes, 0
     if shape is not None and stage.end <= len(shape.layer_bytes):
         draft = _shape(node, part.draft, facts) if part.draft is not None else None
-        needs = Needs(shape, part.context, len(stage.nodes), part.kv_bits, draft)
-        fixed, context = needs.fixed(stage.first, stage.end), needs.cache(stage.first, stage.end)
+        fixed, context = _needed(part.context, stage, part.kv_bits, shape, draft)
     active, kv, cached, loaded = held
     return Engine(key, fixed, context, active, kv, cached, loaded, part.cap)
+
+
+@lru_cache(maxsize=64)  # asked again at every look, for the same few
+def _needed(
+    context: int, stage: Stage, kv_bits: int | None, shape: Shape, draft: Shape | None
+) -> tuple[int, int]:
+    """What an engine takes beside KV cache, and of that for one whole context."""
+    needs = Needs(shape, context, len(stage.nodes), kv_bits, draft)
+    return needs.fixed(stage.first, stage.end), needs.cache(stage.first, stage.end)
 
 
 def _shape(node: NodeId, model: ModelId, facts: Mapping[str, Fact]) -> Shape | None:
