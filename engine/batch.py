@@ -167,14 +167,14 @@ class Batch:
 
     def begin(self, slice_tokens: int, guesses: Sequence[tuple[int, ...]] = (), ahead: bool = True) -> None:
         """Begin a step: decode a token, let sequences join, prefill `slice_tokens` over all prompts.
-        `guesses` and `ahead`: as in Stepper."""
+        `guesses`, `ahead`: as in Stepper."""
         joining = [uid for uid, prefill in self._prefills.items() if prefill.joins]
         slicing = self._slicing()
         each = max(slice_tokens // max(len(slicing), 1), 1)
         if any(prefill.entry.prompt_logprobs for prefill in slicing.values()):
             each = min(each, PROBED)
         position = self.position
-        self._stepper.begin(self._lane, each if slicing else 0, self._decoding, joining, guesses)
+        self._stepper.begin(self._lane, each if slicing else 0, self._decoding, joining, guesses, ahead)
         progress = []
         for uid in joining:
             total = self._prefills.pop(uid).total

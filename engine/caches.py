@@ -55,6 +55,7 @@ def joined(batch: list[Cache], more: list[Cache]) -> list[Cache]:
         return batch or more
     for mine, theirs in zip(batch, more, strict=True):
         mine.extend(theirs)
+        compute([mine])  # one by one: else the old and the new of many layers are in memory together
     return batch
 
 
@@ -63,10 +64,10 @@ def split(batch: list[Cache], chosen: list[int], rest: list[int]) -> tuple[list[
     if not chosen or not rest:
         return (batch, []) if chosen else ([], batch)
     taken = copy.deepcopy(batch)
-    for cache in taken:
-        cache.filter(chosen)
-    for cache in batch:
-        cache.filter(rest)
+    for mine, theirs in zip(taken, batch, strict=True):
+        mine.filter(chosen)
+        theirs.filter(rest)
+        compute([mine, theirs])  # one by one, as in `joined`
     return taken, batch
 
 

@@ -54,6 +54,7 @@ class Conductor:
         which is None where there are no other ranks."""
         self.lanes = lanes
         self.depth = lanes
+        self.goes_ahead = inlet is None
         self.vocabulary = 0
         self._rank = rank
         self._inlet = inlet
@@ -152,6 +153,7 @@ class Conductor:
         decoding: Sequence[int],
         joining: Sequence[int],
         guesses: Sequence[tuple[int, ...]] = (),
+        ahead: bool = True,
     ) -> None:
         self._steps += 1
         plan = Plan(
@@ -160,7 +162,7 @@ class Conductor:
             join=tuple(joining),
             tokens=tuple(self._decoded[uid].last for uid in decoding),
             slice_tokens=slice_tokens,
-            ahead=self._inlet is None and not guesses,
+            ahead=ahead and self.goes_ahead,
             guesses=tuple(guesses),
         )
         if plan.tokens or plan.join:

@@ -16,6 +16,8 @@ class Guess:
     uids: tuple[int, ...]
     guesses: tuple[tuple[int, ...], ...]
     """Of each; empty: the step is a plain one."""
+    ahead: bool = True
+    """The step after it may begin at once: it will be a plain one."""
     drafting_s: float = 0.0
 
     @property
@@ -49,17 +51,18 @@ class Guesser:
             self._drafter.forget(uids)
             self._worth = self._worth.forget(uids)
 
-    def guess(self, uids: Sequence[int]) -> Guess | None:
-        """For a step that does nothing but decode these; None: there is nothing to learn from it."""
+    def guess(self, uids: Sequence[int], may: bool) -> Guess | None:
+        """For a step that does nothing but decode these; None: there is nothing to learn from it. `may`: it
+        was not begun before the tokens of the last one were there."""
         if self._drafter is None or not 0 < len(uids) <= MOST_ROWS:
             return None
         width = self._worth.width(uids)
-        if not width:
-            return Guess(tuple(uids), ())
+        if not (width and may):
+            return Guess(tuple(uids), (), ahead=not width)
         began = time.monotonic()
         guesses = self._drafter.propose(uids, width)
         took = time.monotonic() - began
-        return Guess(tuple(uids), guesses if any(guesses) else (), took)
+        return Guess(tuple(uids), guesses if any(guesses) else (), False, took)
 
     def learn(self, guess: Guess, chosen: Sequence[int], took_s: float) -> None:
         """After that step; `chosen` has each sequence as often as it got a token."""

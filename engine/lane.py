@@ -7,7 +7,7 @@ import mlx.core as mx
 
 from engine.border import start
 from engine.caches import Cache, compute, joined, merged, split
-from engine.drafting.verify import forget
+from engine.drafting.verify import forget, unroll
 from engine.stage import Stage
 from engine.steps import Entry
 
@@ -167,13 +167,8 @@ class Lane:
         rows = [
             [token, *row, *[0] * (longest - len(row))] for token, row in zip(tokens, guesses, strict=True)
         ]
-        if self._ahead is None:
-            return self._stage.forward(mx.array(rows), received, self._decoding.caches)
-        first, self._ahead = self._ahead, None
-        rest = mx.array([row[1:] for row in rows])
-        _, logits = self._stage.forward(rest, None, self._decoding.caches)
-        logits = mx.concatenate([first, logits], axis=1)
-        return logits, logits
+        unroll(self._decoding.caches)
+        return self._stage.forward(mx.array(rows), received, self._decoding.caches)
 
     def go_ahead(self, chosen: mx.array) -> None:
         """Begin with the next step, whose tokens [rows] need not be known yet. Nothing waits for it."""

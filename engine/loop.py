@@ -203,8 +203,10 @@ class StepLoop:
         decoding = decoding or batch.joining > 0
         granted = self._pace.slice(batch.position, decoding, lane.just_joined)
         self._threads.for_step(prefills=batch.prefilling > 0)
-        plain = batch.joining or batch.prefilling
-        guess = None if plain else self._guesser.guess(batch.decoding_uids)
+        guess = None
+        if not (batch.joining or batch.prefilling):
+            may = not self._stepper.goes_ahead or (lane.guess is not None and not lane.guess.ahead)
+            guess = self._guesser.guess(batch.decoding_uids, may)
         lane.begin(granted, decoding, guess)
 
     def _keep_prompts(self, batch: Batch) -> None:

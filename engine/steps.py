@@ -122,6 +122,10 @@ class Stepper(Protocol):
         """How many steps of a lane may be under way while none of them decodes."""
 
     @property
+    def goes_ahead(self) -> bool:
+        """Whether it begins steps before the tokens of the last ones are there."""
+
+    @property
     def vocabulary(self) -> int:
         """How many token ids the model has; 0 until a token was chosen."""
 
@@ -154,10 +158,12 @@ class Stepper(Protocol):
         decoding: Sequence[int],
         joining: Sequence[int],
         guesses: Sequence[tuple[int, ...]] = (),
+        ahead: bool = True,
     ) -> None:
         """Begin a step: decode `decoding`, in this order, let `joining` join after them, and prefill
         `slice_tokens` of each other sequence at most; 0 where there is none. `guesses`: of what follows the
-        last token of each in `decoding`; with them nobody joins."""
+        last token of each in `decoding`; with them nobody joins, and the step before was
+        not one after which the next had begun. `ahead`: the next step may begin at once, if this rank can."""
 
     def tidy(self, lane: int) -> None:
         """Nothing of a lane will be computed for now: let removals, and what is stored, take effect."""

@@ -46,7 +46,7 @@ class Track:
         """Begin a step that may prefill `granted` tokens; `decoding`: somebody waits for tokens meanwhile."""
         self._begun.append(_Begun(self._since_s, granted, decoding, self.just_joined))
         self.just_joined = self.batch.joining > 0
-        self.batch.begin(granted, guess.guesses if guess else ())
+        self.batch.begin(granted, *((guess.guesses, guess.ahead) if guess else ()))
         self.guess = guess
         self._since_s = time.monotonic()
 

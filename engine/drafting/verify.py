@@ -67,9 +67,28 @@ class _Part(Protocol):
     def filter(self, batch_indices: list[int]) -> None: ...
 
 
+class _Window(Protocol):
+    """mlx-lm's BatchRotatingKVCache."""
+
+    def _temporal_order(self) -> None: ...
+
+
 def can_forget(caches: Sequence[Cache]) -> bool:
     """Whether these caches of a batch, or of one sequence, can be rolled back; states (SSM) can't."""
     return all(_can_forget(part) for cache in caches for part in _parts(cache))
+
+
+def unroll(caches: Sequence[Cache]) -> None:
+    """Make a batch's caches ready for several tokens per row after single ones.
+
+    A full window takes single tokens in its oldest one's place. mlx-lm makes the mask for several before it
+    puts them in order again, and the mask is right for windows in order only (rows with padding would see
+    some of it).
+    """
+    for cache in caches:
+        for part in _parts(cache):
+            if _is_window(part):
+                cast(_Window, part)._temporal_order()
 
 
 def forget(caches: Sequence[Cache], counts: Sequence[int]) -> None:

@@ -7,9 +7,10 @@ from queue import SimpleQueue
 
 from bus.messages.base import SequenceId
 from bus.messages.engine import Budget, Refused, Step, Submit
-from bus.messages.generation import Delta, Prompt, Sampling, Stopping, TextPrompt
+from bus.messages.generation import Delta, Format, Prompt, Sampling, Stopping, TextPrompt
 from engine.batch import Batch
 from engine.conductor import alone
+from engine.constraints.grammars import Grammars
 from engine.drafting.drafter import Drafter
 from engine.gauges import Gauges
 from engine.guesser import Guesser
@@ -21,6 +22,7 @@ from engine.loop import StepLoop
 from engine.pace import Pace
 from engine.prefixes.index import Index
 from engine.prefixes.layers import is_sliceable
+from engine.rank import Equipment
 from engine.sequence import Sequence
 from engine.threads import Threads
 from engine.warmup import warm_up
@@ -42,22 +44,24 @@ class Harness:
         prefixes: bool = False,
         speculate: bool = False,
         budget: Budget | None = None,
+        guesser: Guesser | None = None,
         sequence_of: Callable[[Job, Loaded], Sequence] = sequence_of,
     ) -> None:
         self.gauges = Gauges()
         self.inbox: SimpleQueue[Work] = SimpleQueue()
         self.said: list[Step | Refused] = []
-        stepper = alone(loaded.stage, self.gauges)
+        grammars = Grammars(loaded.tokenizer)
+        stepper = alone(loaded.stage, self.gauges, Equipment(grammars))
         self.batch = Batch(stepper)
         threads = Threads()
         warm = warm_up(stepper, self.batch, Pace(gap_s), loaded.context, len(loaded.tokenizer), threads)
         self.vocabulary = warm.vocabulary
         sliceable = is_sliceable(loaded.stage.all_fresh())
-        footprint = warm.footprint
+        self.footprint = footprint = warm.footprint
         index = Index(sliceable, footprint.token_bytes, footprint.state_bytes)
         self.keeper = Keeper(stepper, footprint, index if prefixes else None, budget)
-        self.guesser = Guesser(Drafter() if speculate else None)
-        self.intake = Intake(loaded.tokenizer, loaded.context, warm.vocabulary)
+        self.guesser = guesser or Guesser(Drafter() if speculate else None)
+        self.intake = Intake(loaded.tokenizer, loaded.context, warm.vocabulary, grammars=grammars)
         self.loop = StepLoop(
             stepper=stepper,
             batches=[self.batch],
@@ -80,10 +84,13 @@ class Harness:
         sampling: Sampling = GREEDY,
         stopping: Stopping = SIXTEEN,
         logprobs: int | None = None,
+        format: Format | None = None,
     ) -> SequenceId:
         sequence = SequenceId(f"sequence-{next(self._numbers)}")
         prompt = TextPrompt(prompt) if isinstance(prompt, str) else prompt
-        self.inbox.put(self.intake.accept(Submit(sequence, prompt, sampling, stopping, logprobs)))
+        self.inbox.put(
+            self.intake.accept(Submit(sequence, prompt, sampling, stopping, logprobs, format=format))
+        )
         return sequence
 
     def cancel(self, *sequences: SequenceId) -> None:

@@ -14,7 +14,7 @@ import pytest
 from engine.border import Network
 from engine.hop import Parcel
 from engine.plan import Insertion, Plan, Result
-from engine.rank import Rank, Way
+from engine.rank import Equipment, Rank, Way
 from engine.stage import Stage
 from engine.steps import Entry
 from scripts.make_model import make_model
@@ -56,8 +56,8 @@ class Pair:
     def __init__(self, folder: Path) -> None:
         self.wire = Wire()
         self.results: list[Result] = []
-        self.first = Rank(Stage(Network(folder), 0, 2), 2, Way(self.wire))
-        self.second = Rank(Stage(Network(folder), 2, 4), 2, Way(tell=self.results.append))
+        self.first = Rank(Stage(Network(folder), 0, 2), 2, Way(self.wire), Equipment())
+        self.second = Rank(Stage(Network(folder), 2, 4), 2, Way(tell=self.results.append), Equipment())
         self.made: dict[int, list[int]] = {}
 
     def apply(self, plan: Plan) -> None:

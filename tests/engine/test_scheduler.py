@@ -2,14 +2,14 @@
 
 import pytest
 
-from engine.scheduler import Room, WaitingLine, rank
+from engine.scheduler import Fit, Room, WaitingLine, rank
 
 
 def line(*prompts: tuple[str, int, float]) -> WaitingLine[str]:
     """Prompts as (name, tokens, arrival in seconds), on a machine that prefills 1,000 tokens a second."""
     waiting: WaitingLine[str] = WaitingLine()
     for name, tokens, arrived_s in prompts:
-        waiting.add(name, tokens, rank(arrived_s, tokens / 1000))
+        waiting.add(name, tokens, rank(0, arrived_s, tokens / 1000))
     return waiting
 
 
@@ -35,7 +35,7 @@ def test_a_long_prompt_is_passed_for_no_longer_than_it_takes_itself() -> None:
 
 
 def test_a_prefill_under_way_gives_way_to_a_prompt_that_is_much_shorter_than_what_is_left() -> None:
-    under_way = rank(0.0, 4.0)
+    under_way = rank(0, 0.0, 4.0)
     assert line(("short", 100, 1.0)).should_pass(under_way, remaining=400)
     assert not line(("short", 100, 1.0)).should_pass(under_way, remaining=399)
     assert not line(("late", 100, 4.0)).should_pass(under_way, remaining=3000)
@@ -64,3 +64,18 @@ def test_who_is_not_wanted_any_more_leaves_the_line() -> None:
     assert waiting.drop(lambda name: name != "b") == ["a", "c"]
     assert waiting.next_group(Room(0, 64), 512) == ["b"]
     assert len(waiting) == 0
+
+
+def test_who_has_priority_goes_first_however_long_its_prompt() -> None:
+    waiting = line(("usual", 10, 0.0))
+    waiting.add("important", 4000, rank(1, 5.0, 4.0))
+    waiting.add("idle", 1, rank(-1, 0.0, 0.0))
+    assert waiting.in_order() == ["important", "usual", "idle"]
+    assert [waiting.next_group(Room(0, 64), 1)[0] for _ in range(3)] == ["important", "usual", "idle"]
+
+
+def test_who_can_not_begin_yet_is_passed_and_who_needs_memory_is_not() -> None:
+    fits = {"a": Fit.NOT_YET, "b": Fit.YES, "c": Fit.NEVER, "d": Fit.NOBODY, "e": Fit.YES}
+    waiting = line(*((name, 10, float(place)) for place, name in enumerate(fits)))
+    assert waiting.next_group(Room(0, 64), 2048, lambda name, _: fits[name]) == ["b"]
+    assert waiting.in_order() == ["a", "d", "e"]
