@@ -51,7 +51,7 @@ class Allowance:
         engines = engines_on(state.node, facts, own)
         now_share = share(node, engines, (own.id, own.epoch), self._kv_memory)
         self._course = begin(now_share, now) if self._course is None else follow(self._course, now_share, now)
-        state.kv_budget_bytes = self._course.budget.kv_bytes
+        state.kv_budget_bytes = max(1, self._course.budget.kv_bytes)  # none at all is known as well
 
     def _fitting(self, budget: Budget) -> Budget:
         """Rank 0 admits for all ranks: no more than fits each of them."""
