@@ -2,7 +2,8 @@
 
 Names are those of `mlx_lm.tool_parsers`. A format in which arguments are JSON holds them to their schema
 entirely. Where arguments are plain text between markers, `parameters.py` says what can't be held.
-No format can carry a text that spells out its own end marker.
+No string spells out a marker that ends a call, unless the schema says what it is, or nothing at all. A number
+too large for a double is infinite to the parser.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,16 +23,17 @@ Writer = Callable[[Rules, Sequence[Tool]], str]
 
 def call_grammar(markers: CallMarkers, words: Words, definitions: Sequence[str], function: str) -> str:
     """In Lark's syntax. Raises GrammarError if the model's syntax or the tools don't allow it."""
-    rules = Rules(words)
     tools = tools_of(definitions, function)
-    if markers.parser in STYLES:
-        return rules.written(parameter_calls(STYLES[markers.parser], rules, tools))
-    writer = _WRITERS.get(markers.parser)
-    if writer is None:
+    if (style := STYLES.get(markers.parser)) is not None:
+        rules = Rules(words, style.ends)
+        return rules.written(parameter_calls(style, rules, tools))
+    if markers.parser not in _WRITERS:
         raise GrammarError(
-            f"how this model calls tools ({markers.parser}) is not known well enough to require it"
+            f"how this model calls tools ({markers.parser}) is not known: it can't be required"
         )
-    return rules.written(writer(rules, tools))
+    write, ends = _WRITERS[markers.parser]
+    rules = Rules(words, ends)
+    return rules.written(write(rules, tools))
 
 
 def _json_calls(rules: Rules, tools: Sequence[Tool]) -> str:
@@ -79,11 +81,20 @@ def _kimi_calls(rules: Rules, tools: Sequence[Tool]) -> str:
     return f"{rules.spelled(begin)} {call}+ {rules.spelled(end)}"
 
 
-_WRITERS: Final[Mapping[str, Writer]] = {
-    "json_tools": _json_calls,
-    "mistral": _mistral_calls,
-    "kimi_k2": _kimi_calls,
-    "pythonic": python_calls,
-    "gemma4": gemma_calls,
-    "function_gemma": flat_calls,
+_WRITERS: Final[Mapping[str, tuple[Writer, tuple[str, ...]]]] = {
+    "json_tools": (_json_calls, ("</tool_call>",)),
+    "mistral": (_mistral_calls, ()),
+    "kimi_k2": (
+        _kimi_calls,
+        (
+            "<|tool_call_end|>",
+            "<|tool_calls_section_end|>",
+            "<|tool_call_argument_begin|>",
+            "<|tool_call_begin|>",
+        ),
+    ),
+    "pythonic": (python_calls, ("<|tool_call_end|>",)),
+    "gemma4": (gemma_calls, ('<|"|>', "<tool_call|>")),
+    "function_gemma": (flat_calls, ("<escape>", "<end_function_call>")),
 }
+"""And the markers that end a call or a part of it."""

@@ -3,6 +3,7 @@
 import codecs
 import copy
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from llguidance import LLMatcher
@@ -10,6 +11,9 @@ from numpy.typing import NDArray
 
 from engine.constraints.words import Thinking, Words
 from engine.reply import Channel, Splitter
+
+
+NOTHING_LEFT: Final = "no token is left that the format allows"
 
 
 class Watch:
@@ -110,7 +114,7 @@ class Constraint:
         if self._layout:
             allowed[list(self.words.line_breaks)] = True
         if self.failure is None and not allowed.any():
-            self.failure = "no token is left that the format allows"
+            self.failure = NOTHING_LEFT
         return self.failure is None
 
     def forced(self) -> tuple[int, ...]:
@@ -144,7 +148,7 @@ class Constraint:
             self._reason(grammar, thinking)
         elif fits:
             if not grammar.consume_token(token):
-                self.failure = _first_line(grammar.get_error())
+                self.failure = _told(grammar.get_error())
         elif opens:
             self._possible = False
         elif not breaks:
@@ -161,10 +165,10 @@ class Constraint:
 
     def _check(self, grammar: LLMatcher, allowed: NDArray[np.bool_]) -> None:
         if grammar.is_error():
-            self.failure = _first_line(grammar.get_error())
+            self.failure = _told(grammar.get_error())
         elif not grammar.is_accepting() and allowed[list(self.words.eos)].any():
             # This is how the library says that nothing goes on from here.
-            self.failure = "no token is left that the format allows"
+            self.failure = NOTHING_LEFT
 
     # -- free, but watched -----------------------------------------------------------------------
 
@@ -209,5 +213,11 @@ def _overlap(tail: Sequence[int], marker: Sequence[int]) -> int:
     return next((n for n in lengths if list(tail[-n:]) == list(marker[:n])), 0)
 
 
-def _first_line(error: str) -> str:
-    return error.partition("\n")[0] or "the format can't be held to any longer"
+def _told(error: str) -> str:
+    """What the library says, for a person: https://docs.rs/llguidance, `StopReason` and errors."""
+    first = error.partition("\n")[0]
+    if first.startswith("NoExtension"):
+        return NOTHING_LEFT
+    if "TooComplex" in first:
+        return "the format became too complex to be held to any longer"
+    return first or "the format can't be held to any longer"

@@ -16,7 +16,7 @@ from engine.constraints.schema import LONGEST, schema_of
 from engine.constraints.words import CallMarkers, Source, Words, words_of
 
 _LIMITS: Final = LLParserLimits(max_lexer_states=50_000, verbose_errors=False)
-"""About 100 MB at most for one format's automaton; the library's own limits end a step's work, at some 20 ms."""
+"""About 100 MB at most for one format's automaton; the library's own limits end a step's work, some 20 ms."""
 
 _KEPT: Final = 64
 """Grammars that are kept for the next request of the same format."""
@@ -132,15 +132,15 @@ def _parts(format: Format, tools: tuple[str, ...], words: Words, source: Source)
         content = _calls(markers, words, tools, format.function)
     else:
         content = _content(format)
-    before, after = _structure(words, source.markers)
-    wanted = "@content"
+    answer = "@content"
     parts: list[_Grammar] = [{"name": "content", **content}]
     if tools and markers is not None and not isinstance(format, CallFormat):
-        wanted = "(@content | @calls)"
+        answer = "(@content | @calls)"
         parts.append({"name": "calls", **_calls(markers, words, tools, "")})
-    if len(parts) == 1 and not before and not after:
+    around = _structured(words, source.markers, answer)
+    if len(parts) == 1 and around == answer:
         return parts
-    return [{"name": "answer", "lark_grammar": f"start: {before} {wanted} {after}"}, *parts]
+    return [{"name": "answer", "lark_grammar": f"start: {around}"}, *parts]
 
 
 def _content(format: JsonFormat | RegexFormat | GrammarFormat) -> _Grammar:
@@ -158,14 +158,13 @@ def _calls(markers: CallMarkers, words: Words, tools: tuple[str, ...], function:
     return {"lark_grammar": call_grammar(markers, words, tools, function)}
 
 
-def _structure(words: Words, markers: Sequence[str]) -> tuple[str, str]:
-    """The markers that a model may put before its answer and after it, and that are taken out of it."""
+def _structured(words: Words, markers: Sequence[str], answer: str) -> str:
+    """An answer with the markers that a model may put around it, and that are taken out of it: those of
+    mlx-lm's `structural_markers`, which so far one format has."""
     before = [marker for marker in markers if marker.startswith("<|open|>response")]
     after = [marker for marker in markers if marker.startswith(("<|close|>response", "<|close|>message"))]
-    return (
-        " ".join(f"({words.spelled(marker)})?" for marker in before),
-        " ".join(f"({words.spelled(marker)})?" for marker in after),
-    )
+    optional = (f"({words.spelled(marker)})?" for marker in after)
+    return " ".join([*(f"({words.spelled(marker)})?" for marker in before), answer, *optional])
 
 
 def _short(text: str) -> str:

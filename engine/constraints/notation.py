@@ -120,11 +120,11 @@ class Notation:
                 return self._rules.json(schema, {})
 
     def _string(self, kinds: Sequence[str]) -> str:
-        text = self._rules.text("", kinds, [_QUOTE])
+        text = self._rules.text("", kinds)
         quote = self._rules.spelled(_QUOTE)
         if self._rules.is_marked(_QUOTE):
             return f"{quote} {text} {quote}"
-        return f"{quote} {self._rules.text(_QUOTE, kinds, [_QUOTE])}"
+        return f"{quote} {self._rules.text(_QUOTE, kinds)}"
 
     def _array(self, schema: Schema) -> str:
         items = schema.get("items", {})
@@ -218,8 +218,8 @@ def _flat_values(rules: Rules, name: str, schema: Schema) -> list[str]:
             quote = rules.spelled("<escape>")
             kinds = [ANY_TEXT, *kinds_of_string(schema)]
             if rules.is_marked("<escape>"):
-                return [f"{quote} {rules.text('', kinds, ['<escape>', '}'])} {quote}"]
-            return [f"{quote} {rules.text('<escape>', kinds, ['<escape>', '}'])}"]
+                return [f"{quote} {rules.text('', kinds, without=['}'])} {quote}"]
+            return [f"{quote} {rules.text('<escape>', kinds, without=['}'])}"]
         case "integer" | "number" | "boolean" | "null":
             return [rules.json(schema, {})]
         case list(kinds):

@@ -53,11 +53,17 @@ class Style:
     """Strings that would be read as something else."""
     quotes: bool = False
     """Such strings can be written as JSON's."""
-    barred: tuple[str, ...] = ()
-    """What may not stand in a string, besides the parameter's end."""
     typed: bool = False
     """A parameter's marker says its type, in place of a second `{}`."""
     untyped: Untyped = Untyped.JSON
+    starts: tuple[str, ...] = ()
+    """What else may not stand in a string."""
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """The markers that end a parameter, a call or all of them."""
+        closing = (self.parameter[1], self.call[1], self.section[1])
+        return (*(line for text in closing for line in text.split("\n") if line), *self.starts)
 
 
 _GLM = Style(
@@ -74,7 +80,6 @@ _QWEN = Style(
     after_parameter="\n",
     trimmed=False,
     never=(_NULL,),
-    barred=("</parameter>",),
     untyped=Untyped.TEXT,
 )
 _MINIMAX = Style(
@@ -83,7 +88,6 @@ _MINIMAX = Style(
     parameter=('<parameter name="{}">', "</parameter>"),
     after_parameter="\n",
     never=(_NULL,),
-    barred=("</invoke>",),
     untyped=Untyped.BY_OPTION,
 )
 _LONGCAT = Style(
@@ -107,7 +111,7 @@ STYLES: Final[Mapping[str, Style]] = {
         parameter=('<param name="{}">', "</param>"),
         after_parameter="",
         between_calls="\n",
-        barred=("</function>", "<![CDATA["),
+        starts=("<![CDATA[",),
     ),
     "muse_spark": Style(
         section=("<atem:function_calls>\n", "</atem:function_calls>"),
@@ -116,14 +120,12 @@ STYLES: Final[Mapping[str, Style]] = {
         after_parameter="\n",
         never=(_JSON_LIKE,),
         quotes=True,
-        barred=("</atem:invoke>",),
     ),
     "kimi_k3": Style(
         section=("<|open|>tools<|sep|>", "<|close|>tools<|sep|>"),
         call=('<|open|>call tool="{}"', "<|close|>call<|sep|>"),
         parameter=('<|open|>argument key="{}" type="{}"<|sep|>', "<|close|>argument<|sep|>"),
         trimmed=False,
-        barred=("<|close|>", "<|open|>"),
         typed=True,
     ),
 }
@@ -226,7 +228,7 @@ def _simple(style: Style, rules: Rules, schema: Schema, root: Schema, beside: bo
 def _text(style: Style, rules: Rules, schema: Schema, beside: bool) -> str:
     kinds = [TRIMMED_TEXT if style.trimmed else ANY_TEXT, *kinds_of_string(schema)]
     never = [*style.never, _CONTAINER] if beside else style.never
-    return rules.text(style.parameter[1], kinds, [style.parameter[1].strip(), *style.barred], never)
+    return rules.text(style.parameter[1], kinds, never)
 
 
 def _json(style: Style, rules: Rules, schema: Schema, root: Schema) -> str:

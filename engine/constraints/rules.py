@@ -1,11 +1,13 @@
 """A grammar in Lark's syntax while it is being written: https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 from llguidance import regex_to_lark
 
-from engine.constraints.schema import OPTIONS, Schema
+from engine.constraints.schema import OPTIONS, Schema, mapped
 from engine.constraints.words import Words, quoted
 
 ANY_TEXT = "/(?s:.*)/"
@@ -16,11 +18,18 @@ _COMPACT_ESCAPES = 'nrbtf\\"'
 """No `\\u`: half a surrogate pair means nothing to a reader that is not JSON's."""
 
 
+_Tree: TypeAlias = dict[str, "_Tree"]
+"""Texts by their first character, then by the next."""
+
+
 class Rules:
     """Collects rules; those who write them refer to earlier ones by the names that they got."""
 
-    def __init__(self, words: Words) -> None:
+    def __init__(self, words: Words, ends: Sequence[str]) -> None:
+        """`ends`: what ends a call or a part of it: no text within may spell it out."""
         self._words = words
+        self._ends = tuple(ends)
+        self._unmarked = _avoiding([end for end in ends if end.startswith("<")])
         self._lines: list[str] = []
         self._named: dict[str, str] = {}
 
@@ -55,18 +64,29 @@ class Rules:
 
     def json(self, schema: Schema, root: Schema) -> str:
         """A value in JSON; `root`: where the schema's references lead."""
-        shared = {key: root[key] for key in ("$defs", "definitions") if key in root}
+        shared: Schema = {key: root[key] for key in ("$defs", "definitions") if key in root}
         options = {**OPTIONS, "json_allowed_escapes": _COMPACT_ESCAPES}
-        return self.rule("%json " + json.dumps({**shared, **schema, "x-guidance": options}))
+        guarded = mapped({**shared, **schema}, self._guarded)
+        return self.rule("%json " + json.dumps({**guarded, "x-guidance": options}))
+
+    def _guarded(self, schema: Schema) -> Schema:
+        """Strings that nothing else is said of don't spell out the end of a call."""
+        kinds = schema.get("type")
+        strings = kinds == "string" or (isinstance(kinds, list) and "string" in kinds)
+        if not strings or set(schema) & {"enum", "const", "pattern", "format"} or not self._ends:
+            return schema
+        return {**schema, "pattern": self._unmarked}
 
     def text(
-        self, close: str, kinds: Iterable[str], without: Sequence[str], never: Sequence[str] = ()
+        self, close: str, kinds: Iterable[str], never: Sequence[str] = (), without: Sequence[str] = ()
     ) -> str:
         """Text as it stands, of all of `kinds` (terminals), up to and including `close`.
 
-        `without`: what may not stand anywhere in it; `never`: terminals of which it may be none.
+        `never`: terminals of which it may be none; `without`: what else may not stand anywhere in it.
         """
-        barred = [f"~({ANY_TEXT} {quoted(part)} {ANY_TEXT})" for part in without]
+        barred = [
+            f"~({ANY_TEXT} {quoted(part)} {ANY_TEXT})" for part in dict.fromkeys([*without, *self._ends])
+        ]
         body = " & ".join([*kinds, *barred, *(f"~{kind}" for kind in never)])
         text = self.terminal(body)
         if not close or self.is_marked(close):
@@ -76,6 +96,26 @@ class Rules:
 
     def written(self, start: str) -> str:
         return "\n".join([f"start: {start}", *(line for line in self._lines if line)])
+
+
+def _avoiding(ends: Sequence[str]) -> str:
+    """A regular expression, without negation, of all strings in which none of these stands.
+
+    Each of them begins with `<` and has no other: so a string is cut at every `<`, and what follows one must
+    not go on as any of them does. It is written along their common beginnings.
+    """
+    tree: _Tree = {}
+    for end in ends:
+        at = tree
+        for character in end[1:]:
+            at = at.setdefault(character, {})
+    return f"^[^<]*(<{_other_than(tree)})*$"
+
+
+def _other_than(tree: "_Tree") -> str:
+    ways = ["[^<" + "".join(map(re.escape, tree)) + "][^<]*"]
+    ways += [re.escape(character) + _other_than(below) for character, below in tree.items() if below]
+    return f"({'|'.join(ways)})?"
 
 
 def one_of(options: Iterable[str]) -> str:

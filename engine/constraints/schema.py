@@ -1,7 +1,7 @@
 """Looks at a JSON schema before a grammar is made of it: limits, and what the library would not hold."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, TypeAlias, cast
 
 from engine.constraints.errors import GrammarError
@@ -45,7 +45,7 @@ def prepared(value: object) -> Schema:
     if not isinstance(value, dict):
         raise GrammarError("a JSON schema is an object; this one is " + json.dumps(value)[:40])
     schema = {key: below for key, below in value.items() if key != "x-guidance"}
-    for part in _schemas_in(schema, 0):
+    for part in schemas_in(schema):
         _check(part)
     return {**schema, "x-guidance": dict(OPTIONS)}
 
@@ -60,8 +60,8 @@ def _check(schema: Schema) -> None:
         raise GrammarError(f"minProperties {least} can't be held to: name the properties in `required`")
 
 
-def _schemas_in(schema: object, depth: int) -> Iterator[Schema]:
-    """A schema and all that it is made of."""
+def schemas_in(schema: object, depth: int = 0) -> Iterator[Schema]:
+    """A schema and all that it is made of. Raises GrammarError where they are too deep."""
     if depth > DEEPEST:
         raise GrammarError(f"the JSON schema is nested more than {DEEPEST} deep")
     if not isinstance(schema, dict):
@@ -69,13 +69,28 @@ def _schemas_in(schema: object, depth: int) -> Iterator[Schema]:
     yield cast(Schema, schema)
     for key, below in schema.items():
         if key in _OF_ONE and isinstance(below, dict):
-            yield from _schemas_in(below, depth + 1)
+            yield from schemas_in(below, depth + 1)
         elif key in _OF_LIST and isinstance(below, list):
             for one in below:
-                yield from _schemas_in(one, depth + 1)
+                yield from schemas_in(one, depth + 1)
         elif key in _OF_NAMES and isinstance(below, dict):
             for one in below.values():
-                yield from _schemas_in(one, depth + 1)
+                yield from schemas_in(one, depth + 1)
+
+
+def mapped(schema: Schema, change: Callable[[Schema], Schema]) -> Schema:
+    """A schema with every schema in it changed."""
+    made = dict(change(schema))
+    for key, below in made.items():
+        if key in _OF_ONE and isinstance(below, dict):
+            made[key] = mapped(below, change)
+        elif key in _OF_LIST and isinstance(below, list):
+            made[key] = [mapped(one, change) if isinstance(one, dict) else one for one in below]
+        elif key in _OF_NAMES and isinstance(below, dict):
+            made[key] = {
+                name: mapped(one, change) if isinstance(one, dict) else one for name, one in below.items()
+            }
+    return made
 
 
 def _loaded(text: str) -> object:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 from engine.constraints.errors import GrammarError
-from engine.constraints.schema import Schema, prepared
+from engine.constraints.schema import Schema, mapped, prepared, schemas_in
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}\Z")
 
@@ -77,9 +77,25 @@ def _tool(definition: str) -> Tool:
         raise GrammarError(
             f"{json.dumps(name)[:100]} can't be a tool's name: letters, digits, `_`, `-` and `.`"
         )
-    parameters = prepared(function.get("parameters") or {"type": "object"})
+    parameters = prepared(function.get("parameters") or {"type": "object", "properties": {}})
     del parameters["x-guidance"]
     parameters.setdefault("type", "object")
-    if "additionalProperties" not in parameters and not set(parameters) & {"$ref", "anyOf", "oneOf", "allOf"}:
-        parameters["additionalProperties"] = False
-    return Tool(name, parameters)
+    return Tool(name, _closed(parameters))
+
+
+def _closed(parameters: Schema) -> Schema:
+    """Without arguments and fields that nobody described: a model that has to call invents none.
+
+    Where schemas are combined, none of them knows all fields, and they stay as they are.
+    """
+    combined = {"allOf", "anyOf", "oneOf", "$ref"}
+    if any(
+        "allOf" in part or ("properties" in part and combined & set(part)) for part in schemas_in(parameters)
+    ):
+        return parameters
+    return mapped(parameters, _close)
+
+
+def _close(schema: Schema) -> Schema:
+    open_ended = {"additionalProperties", "patternProperties"} & set(schema)
+    return schema if open_ended or "properties" not in schema else {**schema, "additionalProperties": False}
