@@ -6,7 +6,8 @@ import msgspec
 from aiohttp import web
 
 from api.calls import call_parts, whole_calls
-from api.errors import Fault
+from api.errors import Fault, Fields
+from api.formats import format_field
 from api.generate import Generations
 from api.logprobs import chat_logprobs
 from api.orders import chat_order
@@ -70,10 +71,12 @@ class ChatRoute:
         order = chat_order(body, name)
         heading = Heading.of(order, self._generations.fingerprint)
         manner = Manner.of(body, order)
+        forced = isinstance(order.format, CallFormat)
+        fields = Fields("messages", "tools" if forced else format_field(body))
         if body.stream:
             telling = ChatTelling(heading, order.n, UsageWish.of(body.stream_options), manner)
-            return await self._generations.stream(request, order, telling, "messages")
-        return await self._generations.whole(request, order, ChatAnswer(heading, order.n, manner), "messages")
+            return await self._generations.stream(request, order, telling, fields)
+        return await self._generations.whole(request, order, ChatAnswer(heading, order.n, manner), fields)
 
 
 class ChatTelling:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 import msgspec
 from aiohttp import web
 
-from api.errors import Fault
+from api.errors import Fault, Fields
+from api.formats import format_field
 from api.generate import Generations
 from api.logprobs import completion_logprobs
 from api.orders import completion_order
@@ -29,11 +30,12 @@ class CompletionRoute:
         body = decode(await read_body(request, self._generations.settings), CompletionBody)
         order = completion_order(body, name)
         heading = Heading.of(order, self._generations.fingerprint)
+        fields = Fields("prompt", format_field(body))
         if body.stream:
             telling = CompletionTelling(heading, UsageWish.of(body.stream_options), order.logprobs)
-            return await self._generations.stream(request, order, telling, "prompt")
+            return await self._generations.stream(request, order, telling, fields)
         answer = CompletionAnswer(heading, len(order.prompts) * order.n, order.logprobs)
-        return await self._generations.whole(request, order, answer, "prompt")
+        return await self._generations.whole(request, order, answer, fields)
 
 
 class CompletionTelling:

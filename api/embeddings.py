@@ -8,7 +8,7 @@ from array import array
 import msgspec
 from aiohttp import web
 
-from api.errors import invalid
+from api.errors import Fields, invalid
 from api.generate import Generations
 from api.orders import embedding_order
 from api.requests import new_id, read_body
@@ -32,7 +32,7 @@ class EmbeddingRoute:
         body = decode(await read_body(request, self._generations.settings), EmbeddingBody)
         order = embedding_order(body, name)
         answer = EmbeddingAnswer(body, len(order.prompts))
-        return await self._generations.whole(request, order, answer, "input", MOST_AT_ONCE)
+        return await self._generations.whole(request, order, answer, Fields("input"), MOST_AT_ONCE)
 
 
 class EmbeddingAnswer:

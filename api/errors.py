@@ -12,6 +12,8 @@ from bus.messages.generation import Refusal, RefusalCode
 
 _PROMPTS = ("prompt", "messages")
 """What a refusal calls the prompt, whichever field of which route it came in."""
+_FORMAT = "response_format"
+"""What it calls the format."""
 
 
 class ErrorKind(StrEnum):
@@ -35,6 +37,14 @@ class Fault:
     retry_after_s: float | None = None
     retry: bool | None = None
     """Overrides what the official clients would do by status alone (they retry 408, 409, 429 and 5xx)."""
+
+
+@dataclass(frozen=True)
+class Fields:
+    """What a body called those of its fields that a refusal may blame by another name."""
+
+    prompt: str
+    format: str = _FORMAT
 
 
 class ApiError(Exception):
@@ -79,16 +89,16 @@ def stopping() -> Fault:
     return Fault(503, message, ErrorKind.SERVER, code="shutting_down", retry_after_s=5.0)
 
 
-def fault_of(refusal: Refusal, prompt_param: str) -> Fault:
-    """The status, type and retry advice of a refusal; `prompt_param` is the field that the prompt came in."""
+def fault_of(refusal: Refusal, fields: Fields) -> Fault:
+    """The status, type and retry advice of a refusal, with the field to blame as its client called it."""
     message, wait = refusal.message, refusal.retry_after_s
-    param = prompt_param if refusal.param in _PROMPTS else refusal.param
+    param = _param(refusal.param, fields)
     code = refusal.code.value
     match refusal.code:
         case RefusalCode.INVALID:
             return Fault(400, message, param=param, code=code)
         case RefusalCode.CONTEXT_LENGTH:
-            return Fault(400, message, param=param or prompt_param, code=code)
+            return Fault(400, message, param=param or fields.prompt, code=code)
         case RefusalCode.MODEL_NOT_FOUND | RefusalCode.INSTANCE_NOT_FOUND:
             which = "model" if refusal.code is RefusalCode.MODEL_NOT_FOUND else "id"
             return Fault(404, message, param=param or which, code=code)
@@ -106,6 +116,12 @@ def fault_of(refusal: Refusal, prompt_param: str) -> Fault:
             return Fault(499, message, ErrorKind.CANCELLED, param, code)
         case _:
             assert_never(refusal.code)
+
+
+def _param(param: str | None, fields: Fields) -> str | None:
+    if param in _PROMPTS:
+        return fields.prompt
+    return fields.format if param == _FORMAT else param
 
 
 def envelope(fault: Fault) -> bytes:

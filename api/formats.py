@@ -19,6 +19,12 @@ _SPECIAL = frozenset("\\.+*?()|[]{}^$#&-~")
 """What Rust's `regex::escape` escapes."""
 
 
+_OTHER_FIELDS = (
+    *("structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar"),
+    "json_schema",
+)
+
+
 def format_of(body: GenerationBody) -> Format | None:
     """The one format that a body asks for; None: the answer is free. Raises ApiError 400."""
     asked = [*_openai(body.response_format), *_vllm(body.structured_outputs), *_older(body)]
@@ -26,6 +32,11 @@ def format_of(body: GenerationBody) -> Format | None:
         names = " and ".join(f"`{param}`" for param, _ in asked)
         raise invalid(f"An answer has one format; {names} ask for several.", asked[-1][0])
     return asked[0][1] if asked else None
+
+
+def format_field(body: GenerationBody) -> str:
+    """The field that a body asks for its format in; OpenAI's where it asks for none."""
+    return next((name for name in _OTHER_FIELDS if getattr(body, name) is not None), "response_format")
 
 
 # -- each family's words -------------------------------------------------------------------------

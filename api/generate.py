@@ -10,7 +10,7 @@ from aiohttp import web
 
 from actors.gateway import Gateway, Generation
 from api.admission import Admission, key_of
-from api.errors import ApiError, Fault, fault_of, internal, stopping
+from api.errors import ApiError, Fault, Fields, fault_of, internal, stopping
 from api.metrics import Meter, Metrics
 from api.narration import Narration
 from api.outbox import Outbox
@@ -57,7 +57,7 @@ class Generations:
             generation.cancel("the node is shutting down")
 
     async def whole(
-        self, request: web.Request, order: Order, answer: Answer, prompt_param: str, most: int | None = None
+        self, request: web.Request, order: Order, answer: Answer, fields: Fields, most: int | None = None
     ) -> web.Response:
         """Follow a request to its end, and answer in one piece. Raises ApiError.
 
@@ -67,11 +67,11 @@ class Generations:
         with self._admitted(request, order) as ranked:
             usage = Usage(0, 0)
             for first, part in _parts(ranked, most or len(order.prompts)):
-                end = await self._followed(part, first, answer, prompt_param)
+                end = await self._followed(part, first, answer, fields)
                 usage = _added(usage, end.usage)
         return web.Response(body=answer.completed(Completed(usage)), content_type="application/json")
 
-    async def _followed(self, order: Order, first: int, answer: Answer, prompt_param: str) -> Completed:
+    async def _followed(self, order: Order, first: int, answer: Answer, fields: Fields) -> Completed:
         """Tell the answer what comes, its first index being this one, up to the good end."""
         end: Completed | Failed | None = None
         async with self._open(order) as (generation, meter):
@@ -88,16 +88,16 @@ class Generations:
             case Completed():
                 return end
             case Failed(refusal):
-                raise ApiError(self._fault(refusal, prompt_param))
+                raise ApiError(self._fault(refusal, fields))
             case None:
                 raise RuntimeError(f"the events of {order.request} ended before their time")
 
     async def stream(
-        self, request: web.Request, order: Order, telling: Telling, prompt_param: str
+        self, request: web.Request, order: Order, telling: Telling, fields: Fields
     ) -> web.StreamResponse:
         """Follow a request to its end, and tell it as it goes. Raises ApiError before the first byte only."""
         stream = EventStream(request, self.settings.stall_s)
-        narration = Narration(stream, telling, lambda r: self._fault(r, prompt_param), self.settings)
+        narration = Narration(stream, telling, lambda r: self._fault(r, fields), self.settings)
         try:
             with self._admitted(request, order) as ranked:
                 async with self._open(ranked) as (generation, meter), _filled(generation, meter) as outbox:
@@ -131,10 +131,10 @@ class Generations:
             finally:
                 self._live.discard(generation)
 
-    def _fault(self, refusal: Refusal, prompt_param: str) -> Fault:
+    def _fault(self, refusal: Refusal, fields: Fields) -> Fault:
         if self._stopping and refusal.code is RefusalCode.CANCELLED:
             return stopping()
-        return fault_of(refusal, prompt_param)
+        return fault_of(refusal, fields)
 
 
 def _parts(order: Order, most: int) -> Iterator[tuple[int, Order]]:

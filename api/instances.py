@@ -6,7 +6,7 @@ from aiohttp import web
 
 from actors.gateway import Gateway
 from actors.planner.words import refusal
-from api.errors import ApiError, Fault, fault_of
+from api.errors import ApiError, Fault, Fields, fault_of
 from api.json import json_response, plain
 from api.placed import ChoiceBody, InstanceBody, Placed
 from api.requests import read_body
@@ -100,4 +100,4 @@ def _list(bodies: Sequence[InstanceBody | ChoiceBody]) -> dict[str, object]:
 
 
 def _refused(refused: Refusal) -> ApiError:
-    return ApiError(fault_of(refused, prompt_param="context"))
+    return ApiError(fault_of(refused, Fields("context")))

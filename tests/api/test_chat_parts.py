@@ -205,15 +205,16 @@ async def test_what_only_the_engine_can_see_in_a_schema_is_a_400_too(
         refused(RefusalCode.INVALID, "Unresolvable $ref: '#/$defs/x'", param="response_format")
     )
     schema: dict[str, object] = {"$ref": "#/$defs/x"}
-    for stream in (True, False):
+    named = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    for asked, param in (
+        ({"response_format": named}, "response_format"),
+        ({"guided_json": schema, "stream": True}, "guided_json"),
+        ({"structured_outputs": {"json": schema}}, "structured_outputs"),
+        ({"tools": [TOOL], "tool_choice": "required"}, "tools"),
+    ):
         with pytest.raises(BadRequestError, match="Unresolvable") as caught:
-            await client.chat.completions.create(
-                model="m",
-                messages=HI,
-                stream=stream,
-                response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}},
-            )
-        assert caught.value.param == "response_format"
+            await client.chat.completions.create(model="m", messages=HI, extra_body=asked)
+        assert caught.value.param == param
 
 
 async def test_tools_reach_the_template_as_they_were_written(
