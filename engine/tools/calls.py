@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias, cast
 
 _SURROGATES: Final = range(0xD800, 0xE000)
+_KNOWN: Final = frozenset({"name", "id", "type"})
+"""What a call may have besides its arguments, and nothing is lost with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,8 @@ def calls_in(found: object) -> list[Call]:
     for each in listed:
         if not isinstance(each, Mapping):
             raise ValueError("a call that is no object")
+        if "arguments" not in each and each.keys() - _KNOWN:
+            raise ValueError("a call with arguments under another name")
         calls.append(as_call(each.get("name"), each.get("arguments")))
     if not calls:
         raise ValueError("no call")

@@ -41,6 +41,10 @@ class ArgumentLayout:
     end: str
     """Completes a head and an argument to a call."""
     cutter: Callable[[], Cutter]
+    argument: re.Pattern[str]
+    """What an argument looks like: the parser may pass over a part of what looks otherwise."""
+    blocks: bool = False
+    """One may hold several names and values, or none."""
     filler: re.Pattern[str] = BLANK
     start: str = ""
     exact: bool = False
@@ -57,20 +61,39 @@ def _pairs(key: str, value: str) -> ArgumentLayout:
         probe=f"<{key}>a</{key}><{value}>1</{value}>",
         end="",
         cutter=lambda: ElementCutter((Element(f"<{key}>", f"</{value}>"),), ""),
+        argument=re.compile(".*", re.DOTALL),
         filler=re.compile(r"(?:\\n|\s)*"),
     )
 
 
-def _elements(head: str, end: str, *elements: tuple[str, str], end_wins: bool = False) -> ArgumentLayout:
+def _elements(
+    head: str,
+    end: str,
+    *elements: tuple[str, str],
+    argument: str = ".*",
+    blocks: bool = False,
+    end_wins: bool = False,
+) -> ArgumentLayout:
     """Arguments between tags, in a call between tags."""
     inside = tuple(Element(*each) for each in elements)
     return ArgumentLayout(
-        re.compile(head, re.DOTALL), end, end, lambda: ElementCutter(inside, end, end_wins=end_wins)
+        head=re.compile(head, re.DOTALL),
+        probe=end,
+        end=end,
+        cutter=lambda: ElementCutter(inside, end, end_wins=end_wins),
+        argument=re.compile(argument, re.DOTALL),
+        blocks=blocks,
     )
 
 
 def _nested(
-    head: str, end: str, *quotes: str, escapes: bool = False, nests: bool = True, listed: bool = False
+    head: str,
+    argument: str,
+    end: str,
+    *quotes: str,
+    escapes: bool = False,
+    nests: bool = True,
+    listed: bool = False,
 ) -> ArgumentLayout:
     """Arguments between brackets, divided by commas. `listed`: the calls are a list's elements."""
     whole = end + "]" if listed else end
@@ -79,6 +102,7 @@ def _nested(
         probe=whole,
         end=whole,
         cutter=lambda: NestedCutter(end, quotes, escapes=escapes, nests=nests),
+        argument=re.compile(argument, re.DOTALL),
         filler=re.compile(r"[\s\[\],]*") if listed else BLANK,
         start="[" if listed else "",
     )
@@ -124,13 +148,18 @@ LAYOUTS: Final[dict[str, Layout]] = {
     ),
     # "f"><param name="a">1</param>, what stands around it being the markers
     "minicpm5": _elements(
-        r"\A\s*(?:\"[^\"]*\"|'[^']*'|[^\s\"'<>]+)\s*>", "</function>", ("<param ", "</param>"), end_wins=True
+        r"\A\s*(?:\"[^\"]*\"|'[^']*'|[^\s\"'<>]+)\s*>",
+        "</function>",
+        ("<param", "</param>"),
+        argument=r"<param\s+name\s*=\s*(?:\"[^\"]*\"|'[^']*'|[^\s\"'<>]+)\s*>.*",
+        end_wins=True,
     ),
     # <atem:invoke name="f"><atem:parameter name="a">1</atem:parameter></atem:invoke>
     "muse_spark": _elements(
         r"<atem:invoke\b[^>]*?\bname=\"[^\"]+\">",
         "</atem:invoke>",
         ("<atem:parameter", "</atem:parameter>"),
+        argument=r"<atem:parameter(?:\s+\w+=\"[^\"]*\")*\s*>.*",
     ),
     # <|open|>call tool="f"<|sep|><|open|>argument key="a" type="number"<|sep|>1<|close|>argument<|sep|>...
     "kimi_k3": _elements(
@@ -138,12 +167,30 @@ LAYOUTS: Final[dict[str, Layout]] = {
         "<|close|>call<|sep|>",
         ("<|open|>argument", "<|close|>argument<|sep|>"),
         ("<|open|>json", "<|close|>json<|sep|>"),
+        argument=r"<\|open\|>(?:argument|json)(?:\s+\w+=\"[^\"]*\")*\s*<\|sep\|>.*",
+        blocks=True,
         end_wins=True,
     ),
     # call:f{a:<escape>x<escape>,b:1}
-    "function_gemma": _nested(r"call:\w+\{", "}", "<escape>", nests=False),
+    "function_gemma": _nested(
+        r"call:\w+\{",
+        r"[^:]*:(?:<escape>(?:(?!<escape>).)*<escape>|(?:(?!<escape>).)*)",
+        "}",
+        "<escape>",
+        nests=False,
+    ),
     # call:f{a:<|"|>x<|"|>,b:{c:[1,2]}}
-    "gemma4": _nested(r"call:[\w-]+\{", "}", '<|"|>'),
+    "gemma4": _nested(r"call:[\w-]+\{", r"\w+:.*", "}", '<|"|>'),
     # Calls as in Python, in a list: [f(a="x", b={"c": [1, 2]}), g()]
-    "pythonic": _nested(r"(?<=[\[,])\s*[\w.]+\(", ")", '"""', "'''", '"', "'", escapes=True, listed=True),
+    "pythonic": _nested(
+        r"(?<=[\[,])\s*[\w.]+\(",
+        r"\s*\w+\s*=(?:\s*[bBrRuU]{0,2}[\"'\[{(].*|[^,\"']*)",
+        ")",
+        '"""',
+        "'''",
+        '"',
+        "'",
+        escapes=True,
+        listed=True,
+    ),
 }

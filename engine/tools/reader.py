@@ -1,7 +1,7 @@
 """Reads tool calls while they arrive: a name as soon as it is known, then the arguments as they come."""
 
 import json
-import logging
+import re
 from collections.abc import Sequence
 from typing import Final, Protocol, cast
 
@@ -9,7 +9,7 @@ from engine.tools.calls import Begun, Call, Done, More, Parse, Piece, Stray, Unr
 from engine.tools.json_text import JsonText
 from engine.tools.layouts import ArgumentLayout, Layout, ObjectLayout
 
-logger = logging.getLogger(__name__)
+_WORD: Final = re.compile(r"[^\W\d_]{2,}")
 
 LONGEST_HEAD: Final = 4096
 """Characters: where no call has begun after so many, there is none that could be told early."""
@@ -29,8 +29,8 @@ class _Body(Protocol):
     def feed(self, text: str) -> list[Piece]: ...
 
     def completed(self, arguments: str) -> str | None:
-        """What is missing of these arguments; None: they are not what was begun with, or not all of it.
-        What is in `rest` then belongs to no call."""
+        """What is missing where a parser reads these arguments in the whole; None: they don't go on from what
+        was told, or are not all of it. Else, what is in `rest` then belongs to no call."""
 
     def closed(self) -> str | None:
         """What is missing where the call just stops after what was told; None: it can't stop there."""
@@ -51,7 +51,8 @@ class SectionReader:
         self._waiting = ""
         """What no call has begun in."""
         self._body: _Body | None = None
-        self._calls = 0
+        self._names: list[str] = []
+        """Of the calls that were begun."""
         self._unclear = False
         """What comes now is left to the parser."""
 
@@ -69,14 +70,23 @@ class SectionReader:
     def finish(self, ended: bool) -> list[Piece]:
         text = "".join(self._texts)
         found = _found(self._parse, text)
-        later = _whole(found[self._calls :])
+        if not self._names:
+            return _whole(found) if found and self._keeps(text, found) else [Unread(text)]
+        if [call.name for call in found[: len(self._names)]] != self._names:
+            found = ()
+        later = _whole(found[len(self._names) :])
         if self._body is not None:
-            return self._completed(self._body, found, ended)
-        if not self._calls:
-            return later or [Unread(text)]
+            return self._completed(self._body, found, later, ended)
         if later or (found and self._layout.exact):
             return later
         return self._stray(self._waiting)
+
+    def _keeps(self, text: str, found: Sequence[Call]) -> bool:
+        """Whether all words of a text are in the calls that a parser found in it; many pass over the rest."""
+        if isinstance(self._layout, ObjectLayout) or _is_json(text):
+            return True  # which is read whole or not at all
+        said = " ".join(f"{call.name} {call.arguments}" for call in found)
+        return all(word in said for word in _WORD.findall(text))
 
     def _begin(self, pieces: list[Piece]) -> bool:
         """Look for the beginning of a call; true if there was one, and its end."""
@@ -91,7 +101,7 @@ class SectionReader:
             self._unclear = True
             return False
         pieces += [*self._stray(self._waiting[: head.start(group)]), Begun(name)]
-        self._calls += 1
+        self._names.append(name)
         self._body = self._body_of(beginning)
         text, self._waiting = self._waiting[head.end() :], ""
         return self._go_on(self._body, text, pieces)
@@ -119,16 +129,14 @@ class SectionReader:
         self._waiting, self._body = body.rest, None
         return True
 
-    def _completed(self, body: _Body, found: Sequence[Call], ended: bool) -> list[Piece]:
+    def _completed(self, body: _Body, found: Sequence[Call], later: list[Piece], ended: bool) -> list[Piece]:
         """What is missing of the call that is open, and the calls after it; or else its tail as it is."""
-        missing = None
-        if len(found) >= self._calls:
-            missing = body.completed(found[self._calls - 1].arguments)
+        missing = body.completed(found[len(self._names) - 1].arguments) if found else None
         if missing is None and ended:
             missing = body.closed()
         if missing is None:
             return [More(body.rest), Done()] if ended else [More(body.rest)]
-        return [More(missing), Done(), *(self._stray(body.rest) or _whole(found[self._calls :]))]
+        return [More(missing), Done(), *(self._stray(body.rest) or later)]
 
 
 class WholeReader:
@@ -212,26 +220,22 @@ class _ArgumentBody:
 
     def completed(self, arguments: str) -> str | None:
         values = cast("dict[str, object]", json.loads(arguments))
-        if any(key not in values or values[key] != value for key, value in self._told.items()):
-            return None
-        more = {key: value for key, value in values.items() if key not in self._told}
-        if more:
-            self.rest = ""
-        elif self._broken or self._cutter.begun(self.rest):
-            return None  # what was written there would be lost
-        return self._further(more) + ("}" if self._told else "{}")
+        return self.closed() if values == self._told else None
 
     def closed(self) -> str | None:
-        return self.completed(as_json(self._told))
+        if self._broken or self._cutter.begun(self.rest):
+            return None  # what was written there would be lost
+        return "}" if self._told else "{}"
 
     def _values(self, argument: str) -> dict[str, object] | None:
         """One argument's name and value, as the parser reads them in a call with no other; None: it can't."""
+        if not self._layout.argument.fullmatch(argument):
+            return None
         calls = _found(self._parse, self._head + argument + self._layout.end)
         if len(calls) != 1:
             return None
         values = cast("dict[str, object]", json.loads(calls[0].arguments))
-        # A parser passes over what it can't read, which must not be lost; a block of arguments may be empty.
-        return values if values or "{}" in argument else None
+        return values if len(values) == 1 or self._layout.blocks else None
 
     def _further(self, values: dict[str, object]) -> str:
         """As more text of the object that was begun."""
@@ -251,3 +255,11 @@ def _found(parse: Parse, text: str) -> Sequence[Call]:
 
 def _whole(calls: Sequence[Call]) -> list[Piece]:
     return [piece for call in calls for piece in (Begun(call.name), More(call.arguments), Done())]
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
