@@ -134,6 +134,7 @@ class Downloader(ThreadActor[DownloaderMessage]):
             read_only=model.read_only,
             built_in=model.built_in,
             tools=model.tools,
+            embeds=model.embeds,
             problem=model.problem,
             shape=self._shape(model),
             folder_mark=model.mark,

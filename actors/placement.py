@@ -306,7 +306,7 @@ class Placement(ThreadActor[PlacementMessage]):
         copies = seen.copies_of(wish.model)
         if not copies:
             return unknown(wish.model)
-        return weigh(wish, copies, tuple(seen.members.values()), self._promised(seen), held=seen.held)
+        return weigh(wish, seen.models, tuple(seen.members.values()), self._promised(seen), held=seen.held)
 
     def _promised(self, seen: Seen) -> Mapping[NodeId, int]:
         return promised(self._register.declared, Sight(seen.ranks, seen.instances))

@@ -10,18 +10,19 @@ from aiohttp import hdrs, web
 class Admission(Protocol):
     """Counts what each key has under way."""
 
-    def enter(self, key: str) -> AbstractContextManager[int]:
-        """A place for one request, given up when the block is left; the int is the key's priority (more is
-        earlier). Raises ApiError 429 with a Retry-After when the key has too much under way."""
+    def enter(self, key: str, wished: int = 0) -> AbstractContextManager[int]:
+        """A place for one request, given up when the block is left; the int is its priority (more is
+        earlier), of which the body `wished` so much. Raises ApiError 429 with a Retry-After when the key has
+        too much under way."""
 
 
 class Everybody:
-    """Lets everybody in, all at the same priority."""
+    """Lets everybody in, at the priority that they wish for."""
 
     @contextmanager
-    def enter(self, key: str) -> Iterator[int]:
+    def enter(self, key: str, wished: int = 0) -> Iterator[int]:
         """Whatever the key."""
-        yield 0
+        yield wished
 
 
 def key_of(request: web.Request) -> str:

@@ -115,8 +115,8 @@ class Generations:
         """The order at its key's priority, while there is a place for it. Raises ApiError."""
         if self._stopping:
             raise ApiError(stopping())
-        with self._admission.enter(key_of(request)) as priority:
-            yield msgspec.structs.replace(order, priority=order.priority + priority)
+        with self._admission.enter(key_of(request), order.priority) as priority:
+            yield msgspec.structs.replace(order, priority=priority)
 
     @asynccontextmanager
     async def _open(self, order: Order) -> AsyncIterator[tuple[Generation, Meter]]:

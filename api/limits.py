@@ -26,15 +26,16 @@ class KeyLimits:
         self._used: dict[Grant, _Use] = {}
 
     @contextmanager
-    def enter(self, key: str) -> Iterator[int]:
-        """A place for one request, until the block is left; gives its priority. Raises ApiError 401, 429."""
+    def enter(self, key: str, wished: int = 0) -> Iterator[int]:
+        """A place for one request, until the block is left; gives its priority: its key's, or less if that
+        is `wished`. Raises ApiError 401, 429."""
         grant = self._keys.grant(key)
         if grant is None:
             raise _unknown(key)
         use = self._used.setdefault(grant, _Use(grant))
         use.begin(self._clock())
         try:
-            yield grant.priority
+            yield grant.priority + min(wished, 0)
         finally:
             use.end(self._clock())
 

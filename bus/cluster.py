@@ -69,7 +69,7 @@ def parse(address: str) -> Address:
 def objection(ours: Greeting, theirs: Greeting) -> str:
     """Why two nodes can't work together, and what to do; empty: they can.
 
-    >>> one = Greeting(NodeId("1"), "attic", "0.1", 0.0, 1, 2)
+    >>> one = Greeting(NodeId("1"), "attic", "0.1", 0.0, 1, 2, protocol=1)
     >>> other = Greeting(NodeId("2"), "cellar", "0.2", 0.0, 1, 2, protocol=2)
     >>> objection(one, other)
     'node cellar speaks protocol 2, node attic 1: update exo_actors on attic'

@@ -262,6 +262,10 @@ class Conductor:
     def kv_bytes(self) -> int:
         return self._rank.kv_bytes
 
+    @property
+    def stored_bytes(self) -> int:
+        return self._rank.store.nbytes
+
 
 def alone(stage: Stage, gauges: Gauges, equipment: Equipment | None = None) -> Conductor:
     """Of an instance with this one rank."""

@@ -90,4 +90,5 @@ class Follower:
             kv_bytes=self._rank.kv_bytes,
             active_bytes=active_bytes(),
             cached_bytes=cached_bytes(),
+            prefix_bytes=self._rank.store.nbytes,
         )

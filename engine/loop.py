@@ -289,8 +289,8 @@ class StepLoop:
         deltas = []
         for part in progress:
             member = self._roster.get(part.uid)
-            if member is None or member.entry.answers or part.done < part.total - 1:
-                continue
+            if member is None or member.entry.answers or member.entry.embed or part.done < part.total - 1:
+                continue  # an embedding comes by itself
             member.sequence.prompt(member.prompt)
             deltas.append(member.sequence.nothing())
             self._roster.forget([part.uid])
@@ -339,7 +339,7 @@ class StepLoop:
             active_bytes=active_bytes(),
             cached_bytes=cached_bytes(),
             kv_limit_bytes=self._keeper.limit_bytes,
-            prefix_bytes=self._keeper.nbytes,
+            prefix_bytes=self._stepper.stored_bytes,
             prompt_tokens=self._prompt_tokens,
             cached_tokens=self._roster.cached,
             drafted_tokens=self._guesser.drafted,

@@ -179,4 +179,8 @@ class Stepper(Protocol):
 
     @property
     def kv_bytes(self) -> int:
-        """Of sequences and of what is kept for later ones."""
+        """Of sequences and of what is kept for later ones, on this rank."""
+
+    @property
+    def stored_bytes(self) -> int:
+        """Of those: kept for later ones."""

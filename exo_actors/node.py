@@ -23,6 +23,8 @@ from actors.running.runner_settings import RunnerSettings
 from actors.running.watchdog import Deadlines
 from actors.supervisor import NodePlan, NodeSupervisor
 from actors.topology import Identity
+from api.keys import KeysError, read_keys
+from api.limits import KeyLimits
 from api.server import Server
 from api.settings import ApiSettings
 from bus.bus import Bus
@@ -70,6 +72,13 @@ class Node:
             await self.stop()
             raise
 
+    def _limits(self) -> KeyLimits | None:
+        path = self._settings.api_keys
+        try:
+            return KeyLimits(read_keys(path)) if path is not None else None
+        except KeysError as error:
+            raise UsageError(f"--api-keys: {error}") from error
+
     async def stop(self) -> None:
         """Stop everything, newest first."""
         await self._stack.aclose()
@@ -82,7 +91,7 @@ class Node:
         self.bus = bus = await self._open_bus(who)
         stack.push_async_callback(bus.close)
         self.gateway = gateway = NodeGateway(node, bus, self.directory, settings.timeout_s)
-        server = Server(gateway, self._api_settings(bus))
+        server = Server(gateway, self._api_settings(bus), self._limits())
         # The server is up first, since its address is a fact of the node, and down first.
         self.url = await server.start()
         plan = self._plan(replace(who, url=self.url))

@@ -57,6 +57,8 @@ class Settings:
     """The deadline of a whole request that does not bring its own."""
     context: int | None
     """The longest prompt and answer together, in tokens; None: what each model was made for."""
+    api_keys: Path | None
+    """A file with the keys that the API takes, and their limits; None: whoever reaches it may use it."""
     kv_memory: int | None
     """Bytes of KV cache on this node, all models together, at most; None: what its memory allows."""
     prefix_cache: bool
@@ -109,6 +111,7 @@ def read(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:
         pace_s=given.one("pace", convert.positive, DEFAULT_PACE_MS) / 1000,
         timeout_s=given.one("timeout", convert.positive, DEFAULT_TIMEOUT_S),
         context=given.one("context", convert.count, None),
+        api_keys=given.one("api-keys", convert.path, None),
         kv_memory=given.one("kv-memory", convert.size, None),
         prefix_cache=not given.switch("no-prefix-cache"),
         keep_prefixes=given.switch("keep-prefixes"),
@@ -229,6 +232,7 @@ VALUES = (
     ("pace", "MS", f"longest gap that others' prompts may cause in a running stream ({DEFAULT_PACE_MS:g})"),
     ("timeout", "S", f"deadline of a whole request, in seconds ({DEFAULT_TIMEOUT_S:g})"),
     ("context", "N", "longest prompt and answer together, in tokens (what each model was made for)"),
+    ("api-keys", "FILE", "who may use the API, and how much: a JSON file (everybody, as they like)"),
     ("kv-memory", "SIZE", "KV cache on this node at most, such as 4GB (what its memory allows)"),
     ("node", "URL", "watch: the node to look at (http://HOST:PORT)"),
 )

@@ -29,14 +29,14 @@ class OneEach:
         self.left = asyncio.Event()
 
     @contextmanager
-    def enter(self, key: str) -> Iterator[int]:
+    def enter(self, key: str, wished: int = 0) -> Iterator[int]:
         if key in self.inside:
             message = "This key has a request under way."
             raise ApiError(Fault(429, message, ErrorKind.RATE_LIMIT, code="overloaded", retry_after_s=1.2))
         self.inside.append(key)
         self.seen.append(key)
         try:
-            yield 10
+            yield 10 + wished
         finally:
             self.inside.remove(key)
             self.left.set()

@@ -48,6 +48,12 @@ def file_of(folder: Path, content: object) -> Path:
     return path
 
 
+def test_a_body_may_step_back_behind_its_key_and_not_ahead_of_it() -> None:
+    limits = KeyLimits(Keys(others=Grant(name="others", priority=3)))
+    with limits.enter("any", -2) as back, limits.enter("any", 50) as ahead:
+        assert (back, ahead) == (1, 3)
+
+
 def test_a_key_has_its_priority_and_others_have_theirs() -> None:
     gate = Gate(Grant("alice", priority=5), Grant("bob"), others=Grant("others", priority=-1))
     for key, priority in (("alice", 5), ("bob", 0), ("carol", -1), ("", -1), ("\ud800", -1)):

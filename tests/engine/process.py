@@ -29,6 +29,7 @@ from bus.messages.envelope import Body
 from bus.messages.generation import (
     Delta,
     Finish,
+    Format,
     Prompt,
     Sampling,
     Stopping,
@@ -136,6 +137,7 @@ class EngineUnderTest:
         logprobs: int | None = None,
         echo: bool = False,
         resume: tuple[int, ...] = (),
+        format: Format | None = None,
     ) -> SequenceId:
         sequence = SequenceId(f"sequence-{next(self._numbers)}")
         submit = Submit(
@@ -146,6 +148,7 @@ class EngineUnderTest:
             logprobs=logprobs,
             echo=echo,
             resume=resume,
+            format=format,
         )
         await self.peer.command(submit, PATIENCE_S)
         return sequence

@@ -251,6 +251,7 @@ def test_log_probabilities_are_sorted_and_their_texts_join_to_the_answer(harness
         values = [rival.logprob for rival in entry.top]
         assert values == sorted(values, reverse=True)
         assert len(values) == 4
+        assert entry.logprob is not None
         assert entry.logprob <= values[0] <= 0.0
 
 

@@ -66,7 +66,7 @@ async def test_a_life_from_hello_to_shutdown(models: Models) -> None:
         cancelled = [len(engine.answer(other).deltas) for other in others]
         assert (await engine.finished(busy)).tokens == 1500
         idle = await engine.beat(lambda beat: beat.running == 0)
-        assert (idle.kv_bytes, idle.waiting, idle.prefilling) == (0, 0, 0)
+        assert (idle.kv_bytes, idle.waiting, idle.prefilling) == (idle.prefix_bytes, 0, 0)
         assert all(engine.answer(other).finish is None for other in others)
         assert all(made < 1500 for made in cancelled)
         numbers = [step.number for step in engine.steps]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,10 +16,10 @@ import pytest
 from bus.keys import Keys
 from bus.messages.base import SequenceId
 from bus.messages.engine import Beat, Load, Part, Phase
-from bus.messages.generation import FinishReason, Sampling, Stopping, TokenPrompt
+from bus.messages.generation import FinishReason, RegexFormat, Sampling, Stopping, TokenPrompt
 from engine.border import Network
 from scripts.make_model import make_model
-from tests.engine.process import EngineUnderTest, engine_process
+from tests.engine.process import PATIENCE_S, EngineUnderTest, engine_process
 from tests.engine.ranks import ranks
 from tests.engine.reference import greedy
 
@@ -124,7 +125,8 @@ async def serve(engine: EngineUnderTest, requests: list[Request], *, rest: bool 
 
 
 def rests(beat: Beat) -> bool:
-    return beat.running + beat.prefilling + beat.waiting + beat.kv_bytes == 0 and not beat.waiting_for
+    busy = beat.running + beat.prefilling + beat.waiting + beat.kv_bytes - beat.prefix_bytes
+    return busy == 0 and not beat.waiting_for
 
 
 async def at_rest(engine: EngineUnderTest) -> None:
@@ -228,7 +230,7 @@ async def test_a_rank_that_waits_says_for_whom(folder_of: Callable[[str], Path])
 async def test_ranks_end_at_once_while_they_wait_for_each_other(folder_of: Callable[[str], Path]) -> None:
     async with engine_process() as engine:
         await engine.until(lambda: engine.said)
-        await engine.peer.command(Load(str(folder_of("llama")), part=Part(0, TWO)), 5.0)
+        await engine.peer.command(Load(str(folder_of("llama")), part=Part(0, TWO)), PATIENCE_S)
         await engine.until(lambda: any(each.phase is Phase.WAITING for each in engine.phases))
         assert await engine.shut_down() == 0
 
@@ -255,3 +257,43 @@ async def test_a_model_that_mlx_lm_cannot_divide_is_refused_with_a_reason(
     async with ranks(ONE, 2) as crew:
         with pytest.raises(AssertionError, match="can't divide the layers of gemma3_text"):
             await crew.load(folder_of("gemma3"))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "divided"),
+    [("llama", "pipeline-2"), ("llama", "tensor-2"), ("gpt_oss", "pipeline-2"), ("qwen3_next", "pipeline-3")],
+)
+async def test_ranks_keep_prefixes_and_hold_answers_to_formats_as_one_process_does(
+    folder_of: Callable[[str], Path], architecture: str, divided: str
+) -> None:
+    """Turns of a conversation, and answers that are held to a pattern, while others come, go and are guessed."""
+    layers, tensor = DIVISIONS[divided]
+    network = Network(folder_of(architecture))
+    prompt = tuple(range(30, 130))
+    turns: list[tuple[int, ...]] = [prompt]
+    for _ in range(3):
+        turns.append((*turns[-1], *greedy(network, turns[-1], 12), 40, 41, 42))
+    async with ranks(layers, tensor) as crew:
+        await crew.load(folder_of(architecture))
+        digits = RegexFormat("[0-9]{30}")
+        held = [await crew.first.submit(TokenPrompt(prompt[:9]), format=digits) for _ in range(2)]
+        repeated = await crew.first.submit(
+            TokenPrompt((50, 51, 52) * 20), stopping=Stopping(max_tokens=60, ignore_eos=True)
+        )
+        for number, turn in enumerate(turns):
+            stopping = Stopping(max_tokens=12, ignore_eos=True)
+            sequence = await crew.first.submit(TokenPrompt(turn), stopping=stopping)
+            await crew.first.finished(sequence)
+            assert tokens_of(crew.first, sequence) == greedy(network, turn, 12)
+            cached = crew.first.answer(sequence).finish
+            assert cached is not None
+            # Without guesses, the last token of an answer is not computed before its end is known.
+            assert cached.cached_tokens == (len(turns[number - 1]) + 11 if number else 0)
+        for each in held:
+            answer = await crew.first.finished(each)
+            assert re.fullmatch("[0-9]{30}", answer.text)
+        await crew.first.finished(repeated)
+        assert tokens_of(crew.first, repeated) == greedy(network, (50, 51, 52) * 20, 60)
+        await asyncio.gather(*(at_rest(engine) for engine in crew.engines))
+        kept = [engine.beats[-1].prefix_bytes for engine in crew.engines]
+        assert all(kept)

@@ -81,12 +81,8 @@ async def idle(node: Node, model: str) -> InstanceFact:
 
 
 def is_idle(fact: InstanceFact) -> bool:
-    return fact.phase is Phase.READY and (fact.running, fact.prefilling, fact.waiting, fact.kv_bytes) == (
-        0,
-        0,
-        0,
-        0,
-    )
+    busy = fact.running + fact.prefilling + fact.waiting + fact.kv_bytes - fact.prefix_bytes
+    return fact.phase is Phase.READY and busy == 0
 
 
 def order(name: str, model: str, prompt: str = "Hello", tokens: int | None = 8, n: int = 1) -> Order:

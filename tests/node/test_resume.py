@@ -68,7 +68,7 @@ def told(events: Sequence[RequestEvent]) -> dict[int, Told]:
             answer.text += event.text
             answer.reasoning += event.reasoning
             answer.tokens += [(entry.token, entry.text) for entry in event.logprobs]
-            answer.logprobs += [entry.logprob for entry in event.logprobs]
+            answer.logprobs += [entry.logprob for entry in event.logprobs if entry.logprob is not None]
             answer.finishes += [event.finish] if event.finish else []
     return answers
 
