@@ -157,10 +157,10 @@ async def test_another_protocol_is_said_plainly_on_both_sides(caplog: pytest.Log
     async with nodes() as them:
         one, two = await them.open(1), await them.open(2)
         home = mesh_of(two)._home
-        mesh_of(two)._home = replace(home, greeting=msgspec.structs.replace(home.greeting, protocol=2))
+        mesh_of(two)._home = replace(home, greeting=msgspec.structs.replace(home.greeting, protocol=3))
         with caplog.at_level(logging.INFO):
             mesh_of(two).add(mesh_of(one).address)
-            said = "node node 2 speaks protocol 2, node node 1 1: update exo_actors on node 1"
+            said = "node node 2 speaks protocol 3, node node 1 2: update exo_actors on node 1"
             await until(lambda: f"A node at 127.0.0.1 was refused: {said}" in caplog.text)
             await until(lambda: f"{mesh_of(one).address} is not reached: {said}" in caplog.text)
         assert mesh_of(one).members == mesh_of(two).members == {}

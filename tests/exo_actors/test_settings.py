@@ -113,6 +113,7 @@ def test_every_flag_has_a_variable(tmp_path: Path) -> None:
         "EXO_NO_AUTO_PLACE": "1",
         "EXO_NO_MODEL": "1",
         "EXO_NO_SPARE": "1",
+        "EXO_API_KEYS": "/run/secrets/keys.json",
         "EXO_KV_MEMORY": "512 MiB",
         "EXO_NO_PREFIX_CACHE": "1",
         "EXO_KEEP_PREFIXES": "1",
