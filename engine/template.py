@@ -6,7 +6,7 @@ from enum import Enum, auto
 from itertools import takewhile
 from typing import Final, Protocol
 
-from bus.messages.generation import ChatMessage, ChatPrompt
+from bus.messages.generation import ChatMessage, ChatPrompt, ToolCall
 from bus.volatile import steady
 from engine.marks import Marks, Spelled
 from engine.thinking import VARIABLES, Template, Wish, can_switch_off, closed, is_inside
@@ -185,11 +185,20 @@ def _as_template_wants(message: ChatMessage) -> dict[str, object]:
             {
                 "id": call.id,
                 "type": "function",
-                "function": {"name": call.name, "arguments": _object(call.arguments or "{}", "messages")},
+                "function": {"name": call.name, "arguments": _arguments(call)},
             }
             for call in message.tool_calls
         ]
     return wanted
+
+
+def _arguments(call: ToolCall) -> dict[str, object]:
+    """A call that broke off comes back with the history; templates want an object, so it is wrapped in one,
+    the way Anthropic tells clients to send such calls back (their page on fine-grained tool streaming)."""
+    try:
+        return _object(call.arguments or "{}", "messages")
+    except TemplateError:
+        return {"INVALID_JSON": call.arguments}
 
 
 def _options(text: str) -> dict[str, object]:

@@ -156,7 +156,11 @@ class Tokenizer:
     def template(self, tools: bool) -> Template:
         if self._wrapper._chat_template is not None:
             return template_of_function(self._wrapper._chat_template)
-        return template_of(self._hf.get_chat_template(None, [{}] if tools else None))
+        try:
+            source = self._hf.get_chat_template(None, [{}] if tools else None)
+        except ValueError:  # it has no template but a way of its own
+            return Template()
+        return template_of(source)
 
     def compose(
         self,

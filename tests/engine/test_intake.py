@@ -189,7 +189,6 @@ def test_a_model_without_a_chat_template_says_what_to_use(words: Words) -> None:
         (chat(USER, tools=("[1]",)), "tools"),
         (chat(USER, options="[1]"), "chat_template_kwargs"),
         (chat(USER, options=json.dumps({"chat_template": "{{ 1 }}"})), "chat_template_kwargs"),
-        (chat(ChatMessage("assistant", tool_calls=(ToolCall("a", "f", "no json"),)), USER), "messages"),
     ],
 )
 def test_what_a_template_cannot_be_given_is_refused_by_name(
@@ -199,6 +198,14 @@ def test_what_a_template_cannot_be_given_is_refused_by_name(
         accept(words, prompt)
     assert rejected.value.refusal.code is RefusalCode.INVALID
     assert rejected.value.refusal.param == param
+
+
+def test_a_call_that_broke_off_comes_back_in_the_history(words: Words) -> None:
+    broken = ChatMessage("assistant", tool_calls=(ToolCall("a", "f", '{"a": 1'),))
+    accept(words, chat(USER, broken, ChatMessage("tool", "no JSON", tool_call_id="a")))
+    assert words.rendered[1]["tool_calls"] == [
+        {"id": "a", "type": "function", "function": {"name": "f", "arguments": {"INVALID_JSON": '{"a": 1'}}}
+    ]
 
 
 def resumed(words: Words, tokens: tuple[int, ...], max_tokens: int | None = None) -> Job:
