@@ -36,6 +36,13 @@ def call_grammar(markers: CallMarkers, words: Words, definitions: Sequence[str],
     return rules.written(write(rules, tools))
 
 
+def syntax_of(parser: str) -> str:
+    """All the markers of a format, one after another."""
+    if (style := STYLES.get(parser)) is not None:
+        return "".join((*style.section, *style.call, *style.parameter))
+    return "".join(_WRITERS[parser][1]) if parser in _WRITERS else ""
+
+
 def _json_calls(rules: Rules, tools: Sequence[Tool]) -> str:
     begin, end = rules.spelled("<tool_call>\n"), rules.spelled("\n</tool_call>")
     call = rules.rule(f"{begin} {one_of(_named_json(rules, tool) for tool in tools)} {end}")

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from engine.constraints.words import Thinking, Words
 from engine.reply import Channel, Splitter
 
-
 NOTHING_LEFT: Final = "no token is left that the format allows"
 
 
@@ -195,7 +194,7 @@ class Constraint:
         text = (self._call_start if calls else "") + said + watch.rest()
         text = text.lstrip()
         self._layout = not text
-        if text and not grammar.consume_tokens(self.words.encode(text)):
+        if text and not grammar.consume_tokens(self.words.tokens_of(text)):
             self.failure = "the reasoning ended with text that the format does not allow"
 
     def _limit(self) -> None:

@@ -6,20 +6,25 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
+import numpy as np
 from llguidance import LLMatcher, LLParserLimits
 
 from bus.messages.generation import CallFormat, Format, GrammarFormat, JsonFormat, RegexFormat
-from engine.constraints.calls import call_grammar
+from engine.constraints.calls import call_grammar, syntax_of
 from engine.constraints.constraint import Constraint, Watch
 from engine.constraints.errors import GrammarError
-from engine.constraints.schema import LONGEST, schema_of
+from engine.constraints.schema import LONGEST, LONGEST_PATTERNS, schema_of
 from engine.constraints.words import CallMarkers, Source, Words, words_of
 
-_LIMITS: Final = LLParserLimits(max_lexer_states=50_000, verbose_errors=False)
-"""About 100 MB at most for one format's automaton; the library's own limits end a step's work, some 20 ms."""
+_LIMITS: Final = LLParserLimits(max_lexer_states=20_000, verbose_errors=False)
+"""About 40 MB at most for one format's automaton; the library's own limits end a step's work, some 20 ms."""
 
-_KEPT: Final = 64
+_KEPT: Final = 32
 """Grammars that are kept for the next request of the same format."""
+
+_LONGEST_GRAMMAR: Final = 32 * 1024
+_MOST_RULES: Final = 400
+_FIRST_STEPS: Final = 4
 
 _Grammar: TypeAlias = Mapping[str, object]
 """One of llguidance's top-level grammars, without its name."""
@@ -37,10 +42,14 @@ class Grammars:
         self._made: OrderedDict[_Key, LLMatcher] = OrderedDict()
         self._lock = threading.Lock()
 
-    def check(self, format: Format | None, tools: Sequence[str] = ()) -> None:
+    def check(
+        self, format: Format | None, tools: Sequence[str] = (), reasoning_tokens: int | None = None
+    ) -> None:
         """Raises GrammarError for a format that answers can't be held to; makes its grammar otherwise."""
         if format is not None:
             self._grammar(format, tuple(tools))
+        elif reasoning_tokens is not None:
+            self._ready()
 
     def prepare(self) -> None:
         """Do ahead what the first format would wait for: a second's work for a vocabulary of 128k.
@@ -84,7 +93,8 @@ class Grammars:
     def _ready(self) -> Words:
         with self._lock:
             if self._words is None:
-                self._words = words_of(self._source)
+                markers = self._source.call_markers
+                self._words = words_of(self._source, syntax_of(markers.parser) if markers else "")
             return self._words
 
     def _grammar(self, format: Format, tools: tuple[str, ...]) -> LLMatcher:
@@ -106,10 +116,10 @@ class Grammars:
         with self._lock:
             tokenizer = words.tokenizer
         matcher = LLMatcher(tokenizer, json.dumps({"grammars": parts}), log_level=0, limits=_LIMITS)
-        if not matcher.is_error():
-            matcher.compute_bitmask()  # what is too much for a step shows at the first one
-        if matcher.is_error():
-            raise GrammarError(f"{_NAMES[type(format)]}: {_told(matcher.get_error())}")
+        trial = matcher.deep_copy()
+        _begin(trial)
+        if trial.is_error():
+            raise GrammarError(f"{_NAMES[type(format)]}: {_told(trial.get_error())}")
         return matcher
 
 
@@ -148,10 +158,11 @@ def _content(format: JsonFormat | RegexFormat | GrammarFormat) -> _Grammar:
         case JsonFormat(schema=text):
             return {"json_schema": schema_of(text or '{"type":"object"}')}
         case RegexFormat(pattern=pattern):
-            made: list[_Grammar] = json.loads(LLMatcher.grammar_from_regex(_short(pattern)))["grammars"]
+            short = _short(pattern, LONGEST_PATTERNS, "regular expression")
+            made: list[_Grammar] = json.loads(LLMatcher.grammar_from_regex(short))["grammars"]
             return {"lark_grammar": made[0]["lark_grammar"]}
         case GrammarFormat(grammar=grammar):
-            return {"lark_grammar": _short(grammar)}
+            return {"lark_grammar": _few(grammar)}
 
 
 def _calls(markers: CallMarkers, words: Words, tools: tuple[str, ...], function: str) -> _Grammar:
@@ -167,12 +178,28 @@ def _structured(words: Words, markers: Sequence[str], answer: str) -> str:
     return " ".join([*(f"({words.spelled(marker)})?" for marker in before), answer, *optional])
 
 
-def _short(text: str) -> str:
-    if len(text) > LONGEST:
-        raise GrammarError(f"the format has {len(text)} characters; {LONGEST} are the most")
+def _short(text: str, most: int, what: str) -> str:
+    if len(text) > most:
+        raise GrammarError(f"the {what} has {len(text)} characters; {most} are the most")
     return text
+
+
+def _few(grammar: str) -> str:
+    """Each rule has a colon; the library follows rules by recursion, so a chain of them must not be long."""
+    if (rules := grammar.count(":")) > _MOST_RULES:
+        raise GrammarError(f"the grammar has about {rules} rules; {_MOST_RULES} are the most")
+    return _short(grammar, _LONGEST_GRAMMAR, "grammar")
+
+
+def _begin(matcher: LLMatcher) -> None:
+    """Take some steps: a format that is too much for one mostly is so at the beginning."""
+    for _ in range(_FIRST_STEPS):
+        bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
+        allowed = np.flatnonzero(np.unpackbits(bits, bitorder="little"))
+        if matcher.is_error() or not len(allowed) or not matcher.consume_token(int(allowed[-1])):
+            return
 
 
 def _told(error: str) -> str:
     """What the library says, without what it knows of its own state."""
-    return error.partition("\n<state>")[0].strip()[:400]
+    return error.partition("\n<")[0].strip()[:400]

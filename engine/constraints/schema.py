@@ -1,7 +1,9 @@
 """Looks at a JSON schema before a grammar is made of it: limits, and what the library would not hold."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Final, TypeAlias, cast
 
 from engine.constraints.errors import GrammarError
@@ -12,6 +14,15 @@ LONGEST: Final = 128 * 1024
 """Characters of a schema, a grammar, a regular expression, or all of a request's tools."""
 DEEPEST: Final = 64
 """Schemas within schemas, and values within values."""
+MOST_SCHEMAS: Final = 2_000
+MOST_PROPERTIES: Final = 400
+"""Of one object."""
+MOST_REFERENCES: Final = 200
+"""Different ones: the library follows them by recursion, and a thousand in a row overflow the stack."""
+LONGEST_PATTERNS: Final = 8 * 1024
+"""Characters of a regular expression, and of all of a schema's patterns together."""
+LARGEST_MULTIPLES: Final = 5_000
+"""All `multipleOf` of a schema together, in units of their last digit: so many states has an automaton."""
 
 _OF_ONE: Final = ("items", "additionalProperties", "additionalItems", "contains", "not", "if", "then", "else")
 _OF_LIST: Final = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
@@ -45,8 +56,10 @@ def prepared(value: object) -> Schema:
     if not isinstance(value, dict):
         raise GrammarError("a JSON schema is an object; this one is " + json.dumps(value)[:40])
     schema = {key: below for key, below in value.items() if key != "x-guidance"}
-    for part in schemas_in(schema):
+    parts = list(schemas_in(schema))
+    for part in parts:
         _check(part)
+    _check_size(parts)
     return {**schema, "x-guidance": dict(OPTIONS)}
 
 
@@ -58,6 +71,37 @@ def _check(schema: Schema) -> None:
     # Additional properties may come twice under one name: the grammar can't count them.
     if isinstance(least, int) and least > max(1, distinct):
         raise GrammarError(f"minProperties {least} can't be held to: name the properties in `required`")
+
+
+def _check_size(parts: Sequence[Schema]) -> None:
+    """What is within these limits is compiled within about a second."""
+    widest = max(
+        (len(below) for part in parts if isinstance(below := part.get("properties"), dict)), default=0
+    )
+    sizes = {
+        "schemas": (len(parts), MOST_SCHEMAS),
+        "properties of one object": (widest, MOST_PROPERTIES),
+        "different references": (
+            len({str(part["$ref"]) for part in parts if "$ref" in part}),
+            MOST_REFERENCES,
+        ),
+        "characters of patterns": (
+            sum(len(str(part.get("pattern", ""))) for part in parts),
+            LONGEST_PATTERNS,
+        ),
+        "steps of multipleOf": (sum(_steps(part.get("multipleOf")) for part in parts), LARGEST_MULTIPLES),
+    }
+    for what, (size, most) in sizes.items():
+        if size > most:
+            raise GrammarError(f"the JSON schema has {size} {what}; {most} are the most")
+
+
+def _steps(multiple: object) -> int:
+    """A number without its decimal point: 0.25 has 25 steps."""
+    if not isinstance(multiple, int | float) or isinstance(multiple, bool) or not math.isfinite(multiple):
+        return 0
+    digits = Decimal(str(multiple)).normalize().as_tuple()
+    return abs(multiple) if isinstance(multiple, int) else int("".join(map(str, digits.digits)))
 
 
 def schemas_in(schema: object, depth: int = 0) -> Iterator[Schema]:

@@ -57,13 +57,6 @@ class Source(Protocol):
     def splitter(self, tools: bool, reasoning: bool) -> Splitter: ...
 
 
-_MARKUP = re.compile(
-    r"</?(think|arg_key|arg_value|(\w+_)?(think|tool_call|arg_key|arg_value)|escape"
-    r"|(start|end)_function_(call|response)|(minimax|atem):\w+|function|param|parameter)>"
-)
-"""Markers of formats that mlx-lm reads which some tokenizers list as ordinary added words."""
-
-
 @dataclass(frozen=True, eq=False)
 class Words:
     """All tokens of a model by id, with those told apart that only a marker may be."""
@@ -87,6 +80,48 @@ class Words:
         """The tokens that are one line break, or two."""
         return frozenset(token for token, text in enumerate(self.table) if text in (b"\n", b"\n\n"))
 
+    def tokens_of(self, text: str) -> list[int]:
+        """A text as the model would write it, its markers included."""
+        parts = self._cut.split(text) if self.marks else [text]
+        return [token for part in parts if part for token in self._part(part)]
+
+    def plainly(self, text: str) -> list[int]:
+        """A text without markers, as tokens of exactly these bytes.
+
+        Some tokenizers put a space before all that they are given; then the longest tokens that fit are taken.
+        """
+        tokens = self.encode(text)
+        spelled = b"".join(self.table[token] for token in tokens)
+        if spelled == text.encode() and not self.marked.intersection(tokens):
+            return tokens
+        return self._longest(text.encode())
+
+    def _part(self, part: str) -> list[int]:
+        return [self.marks[part]] if part in self.marks else self.plainly(part)
+
+    def _longest(self, text: bytes) -> list[int]:
+        tokens, place = [], 0
+        while place < len(text):
+            ends = range(min(len(text), place + self._longest_token), place, -1)
+            end = next((end for end in ends if text[place:end] in self._ids), None)
+            if end is not None:
+                tokens.append(self._ids[text[place:end]])
+            place = end or place + 1
+        return tokens
+
+    @cached_property
+    def marked(self) -> frozenset[int]:
+        """Tokens that are no text."""
+        return frozenset({*self.marks.values(), *self.eos})
+
+    @cached_property
+    def _ids(self) -> dict[bytes, int]:
+        return {text: token for token, text in enumerate(self.table) if token not in self.marked}
+
+    @cached_property
+    def _longest_token(self) -> int:
+        return max(map(len, self._ids), default=0)
+
     def spelled(self, text: str) -> str:
         """A text as a grammar names it, in Lark's syntax: markers by their ids, all else as it stands."""
         parts = self._cut.split(text) if self.marks else [text]
@@ -106,17 +141,20 @@ class _Tokens:
         self.eos_token_id = min(words.eos)
         self.bos_token_id = None
         self.tokens = words.table
-        self.special_token_ids = sorted({*words.marks.values(), *words.eos})
-        self._encode = words.encode
+        self.special_token_ids = sorted(words.marked)
+        self._words = words
 
     def __call__(self, text: str) -> list[int]:
         if not isinstance(text, str):
             raise TypeError("takes text only")  # this is how the wrapper finds out
-        return self._encode(text)
+        return self._words.plainly(text)
 
 
-def words_of(source: Source) -> Words:
-    """Raises GrammarError for a tokenizer of which it is not known which bytes its tokens stand for."""
+def words_of(source: Source, syntax: str = "") -> Words:
+    """`syntax`: all that the model's calls are written with; tokens that stand there are markers, too.
+
+    Raises GrammarError for a tokenizer of which it is not known which bytes its tokens stand for.
+    """
     spelling, _ = source.spelling()
     if spelling is Spelling.OPAQUE:
         raise GrammarError(
@@ -129,7 +167,7 @@ def words_of(source: Source) -> Words:
     marks = {
         text: token
         for text, token in added.items()
-        if text and (token in source.special or text in source.markers or _MARKUP.fullmatch(text))
+        if text and (token in source.special or text in source.markers or (len(text) > 2 and text in syntax))
     }
     table = token_bytes(source.pieces(), added, spelling)
     return Words(tuple(table), marks, source.eos, source.encode_plainly)

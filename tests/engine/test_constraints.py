@@ -106,6 +106,23 @@ def test_what_is_no_format_is_refused_with_the_reason(format: Format, word: str)
     assert word in reason(format)
 
 
+def test_tokens_in_the_manner_of_sentencepiece_are_known_by_their_text() -> None:
+    class Pieces(FakeSource):
+        def spelling(self) -> tuple[Spelling, bool]:
+            return Spelling.SENTENCEPIECE, True
+
+        def pieces(self) -> list[str]:
+            return ["<|end|>", "\u2581no", "<0x0A>", "no", "\u2581", "<|stop|>"]
+
+        def __len__(self) -> int:
+            return 6
+
+    source = Pieces(alphabet="xxxx")
+    source.eos = source.special = frozenset({0, 5})
+    grammars = Grammars(source)
+    assert Walker(grammars).allowed(grammars.constraint(RegexFormat("( no|\n)+"))) == [1, 2, 4]
+
+
 def test_a_tokenizer_of_which_nothing_is_known_holds_to_nothing() -> None:
     class Opaque(FakeSource):
         def spelling(self) -> tuple[Spelling, bool]:
@@ -125,28 +142,53 @@ def deep(levels: int) -> str:
     return '{"type":"array","items":' * levels + "{}" + "}" * levels
 
 
-@pytest.mark.parametrize(
-    "format",
-    [
-        JsonFormat(json.dumps({"enum": [f"x{number}" for number in range(30_000)]})),
-        JsonFormat(deep(100)),
-        JsonFormat(deep(100_000)),
-        JsonFormat("[" * 100_000),
-        JsonFormat(
-            json.dumps(
-                {
-                    "allOf": [
-                        {"anyOf": [{"properties": {f"p{i}{j}": {"type": "string"}}} for i in range(8)]}
-                        for j in range(8)
-                    ]
-                }
-            )
-        ),
-        RegexFormat("(a|b|ab)*" * 20_000),
-        GrammarFormat("start: " + "(" * 50_000),
-    ],
-    ids=["long enum", "deep", "very deep", "brackets", "product", "long", "parentheses"],
-)
+def chain(links: int) -> str:
+    """Definitions each of which refers to the next."""
+    definitions: dict[str, Schema] = {
+        f"d{link}": {"type": "object", "properties": {"a": {"$ref": f"#/$defs/d{link + 1}"}}}
+        for link in range(links)
+    }
+    return json.dumps({"$ref": "#/$defs/d0", "$defs": {**definitions, f"d{links}": {"type": "null"}}})
+
+
+def product(factors: int) -> str:
+    """An intersection of alternatives, each with each."""
+    either: list[Schema] = [
+        {"anyOf": [{"properties": {f"p{i}{j}": {}}} for i in range(factors)]} for j in range(factors)
+    ]
+    return json.dumps({"type": "object", "allOf": either})
+
+
+def rules(count: int) -> str:
+    return (
+        "start: r0\n" + "\n".join(f'r{rule}: r{rule + 1} | "x"' for rule in range(count)) + f'\nr{count}: "y"'
+    )
+
+
+def wide(count: int) -> str:
+    return json.dumps({"type": "object", "properties": {f"p{name}": {} for name in range(count)}})
+
+
+TOO_MUCH: dict[str, Format] = {
+    "long enum": JsonFormat(json.dumps({"enum": [f"x{number}" for number in range(30_000)]})),
+    "enum of objects": JsonFormat(json.dumps({"enum": [{"a": number} for number in range(3_000)]})),
+    "deep": JsonFormat(deep(100)),
+    "very deep": JsonFormat(deep(100_000)),
+    "brackets": JsonFormat("[" * 100_000),
+    "product": JsonFormat(product(8)),
+    "chain": JsonFormat(chain(1_000)),
+    "wide": JsonFormat(wide(1_000)),
+    "many": JsonFormat(json.dumps({"anyOf": [{"const": number} for number in range(5_000)]})),
+    "long pattern": JsonFormat(json.dumps({"type": "string", "pattern": "(a|b|ab)*" * 2_000})),
+    "multiples": JsonFormat(json.dumps({"type": "integer", "multipleOf": 982_451})),
+    "long expression": RegexFormat("(a|b|ab)*" * 2_000),
+    "parentheses": GrammarFormat("start: " + "(" * 30_000),
+    "chain of rules": GrammarFormat(rules(3_000)),
+    "long grammar": GrammarFormat("start: " + '"x" ' * 20_000),
+}
+
+
+@pytest.mark.parametrize("format", TOO_MUCH.values(), ids=TOO_MUCH)
 def test_formats_that_are_too_much_are_refused(format: Format) -> None:
     assert reason(format)
 
@@ -220,9 +262,10 @@ def test_a_row_that_fails_leaves_the_others_held() -> None:
 
 def test_an_answer_that_no_token_can_continue_fails_with_a_reason() -> None:
     grammars = Grammars(FakeSource(alphabet="a"))
-    constraint, walker = grammars.constraint(RegexFormat("ab|aac")), Walker(grammars)
-    constraint.take(walker.words.encode("a")[0])
-    constraint.take(walker.allowed(constraint)[0])
+    constraint = grammars.constraint(RegexFormat("a{8}b"))
+    for _ in range(8):
+        assert Walker(grammars).allowed(constraint)
+        constraint.take(grammars.constraint(None).words.encode("a")[0])
     masks = fill([constraint])
     assert "no token is left" in str(constraint.failure)
     assert masks.free == (True,)
