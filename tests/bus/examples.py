@@ -15,7 +15,6 @@ from bus.messages.engine import (
     PhaseChange,
     Prefilled,
     Queued,
-    Queued,
     Refused,
     Shutdown,
     Step,
