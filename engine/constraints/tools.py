@@ -58,11 +58,11 @@ def tools_of(definitions: Sequence[str], function: str) -> list[Tool]:
     """Those that may be called: the one named, or all. Raises GrammarError."""
     tools = [_tool(definition) for definition in definitions]
     wanted = [tool for tool in tools if function in ("", tool.name)]
+    if not tools:
+        raise GrammarError("a call is required, and no tool is offered")
     if not wanted:
-        offered = ", ".join(tool.name for tool in tools) or "none is offered"
-        raise GrammarError(
-            f"the tool {function} is not among those offered: {offered}" if function else offered
-        )
+        offered = ", ".join(tool.name for tool in tools)
+        raise GrammarError(f"the tool {function} is not among those offered: {offered}")
     return wanted
 
 

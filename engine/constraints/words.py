@@ -88,7 +88,8 @@ class Words:
     def plainly(self, text: str) -> list[int]:
         """A text without markers, as tokens of exactly these bytes.
 
-        Some tokenizers put a space before all that they are given; then the longest tokens that fit are taken.
+        Some tokenizers put a space before all that they are given; then the longest tokens that fit
+        are taken.
         """
         tokens = self.encode(text)
         spelled = b"".join(self.table[token] for token in tokens)

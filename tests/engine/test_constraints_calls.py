@@ -250,7 +250,7 @@ def test_what_a_syntax_cannot_write_is_refused_with_the_reason() -> None:
     assert "allOf" in reason("gemma4", tool("f", {"a": {"allOf": [{"type": "string"}]}}))
     assert "one by one" in reason("glm47", tool("f", patternProperties={"^x": {}}))
     assert "not among those offered: now" in reason("json_tools", FLAT[0], function="then")
-    assert "none is offered" in reason("json_tools")
+    assert "no tool is offered" in reason("json_tools")
     assert "name" in reason("json_tools", tool("two words"))
     assert "can't be read" in reason("json_tools", "{")
     with pytest.raises(GrammarError, match="does not call tools"):
