@@ -282,8 +282,9 @@ def test_an_answer_that_is_complete_may_only_end_with_any_of_the_models_ends() -
     constraint.take(walker.words.encode("b")[0])
     assert len(walker.words.eos) == 2
     assert set(walker.allowed(constraint)) == set(walker.words.eos)
-    constraint.take(max(walker.words.eos))
-    assert set(walker.allowed(constraint)) == set(walker.words.eos)
+    for end in sorted(walker.words.eos) * 2:
+        constraint.take(end)
+        assert set(walker.allowed(constraint)) == set(walker.words.eos)
 
 
 def test_a_sequence_that_was_cut_off_goes_on_where_it_stood() -> None:
