@@ -259,6 +259,11 @@ class Conductor:
         return self._rank.footprint()
 
     @property
+    def embeds(self) -> bool:
+        """Whether the model was made for embeddings."""
+        return self._rank.embeds
+
+    @property
     def kv_bytes(self) -> int:
         return self._rank.kv_bytes
 

@@ -51,16 +51,17 @@ class Guesser:
             self._drafter.forget(uids)
             self._worth = self._worth.forget(uids)
 
-    def guess(self, uids: Sequence[int], may: bool) -> Guess | None:
+    def guess(self, uids: Sequence[int], may: bool, left: Sequence[int]) -> Guess | None:
         """For a step that does nothing but decode these; None: there is nothing to learn from it. `may`: it
-        was not begun before the tokens of the last one were there."""
+        was not begun before the tokens of the last one were there. `left`: tokens that each can still get."""
         if self._drafter is None or not 0 < len(uids) <= MOST_ROWS:
             return None
         width = self._worth.width(uids)
         if not (width and may):
             return Guess(tuple(uids), (), ahead=not width)
         began = time.monotonic()
-        guesses = self._drafter.propose(uids, width)
+        proposed = self._drafter.propose(uids, width)
+        guesses = tuple(row[: most - 1] for row, most in zip(proposed, left, strict=True))
         took = time.monotonic() - began
         return Guess(tuple(uids), guesses if any(guesses) else (), False, took)
 

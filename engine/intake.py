@@ -48,7 +48,9 @@ class Tokens(Renderer, Pieces, Protocol):
 class Grammars(Protocol):
     """Knows which formats answers can be held to."""
 
-    def check(self, format: Format | None, tools: Sequence[str] = ()) -> None:
+    def check(
+        self, format: Format | None, tools: Sequence[str] = (), reasoning_tokens: int | None = None
+    ) -> None:
         """Raises GrammarError for one that they can't."""
 
 
@@ -65,11 +67,12 @@ class Intake:
         *,
         grammars: Grammars | None = None,
         room: Callable[[], int | None] = lambda: None,
+        embeds: bool = False,
     ) -> None:
         """`context` in tokens, prompt and answer together; `vocabulary`: how many token ids there are;
         `habits`: how the model is decoded where a request does not say; `grammars`: None, if answers can't
         be held to any format; `room`: how many tokens the memory for KV cache has place for at best, None
-        where that is not bounded."""
+        where that is not bounded; `embeds`: the model was made for embeddings."""
         self._tokenizer = tokenizer
         self._template = ChatTemplate(tokenizer)
         self._context = context
@@ -78,15 +81,22 @@ class Intake:
         self._clock = clock
         self._grammars = grammars
         self._room = room
+        self._embeds = embeds
 
     def accept(self, submit: Submit) -> Job:
         """Raises Rejected."""
         decoding = self._habits.settle(submit.sampling)
         check(decoding, self._vocabulary)
         _check_wishes(submit)
+        if submit.embed and not self._embeds:
+            raise Rejected(
+                "This model was not made for embeddings (its folder has no 1_Pooling/config.json): ask one "
+                "that was.",
+                "model",
+            )
         chat = submit.prompt if isinstance(submit.prompt, ChatPrompt) else None
         tools = chat.tools if chat else ()
-        self._check_format(submit.format, tools)
+        self._check_format(submit, tools)
         prompt = self._read(submit)
         return Job(
             sequence=submit.sequence,
@@ -191,17 +201,18 @@ class Intake:
             )
         return min(wished, left)
 
-    def _check_format(self, format: Format | None, tools: Sequence[str]) -> None:
-        if format is None:
+    def _check_format(self, submit: Submit, tools: Sequence[str]) -> None:
+        format, budget = submit.format, submit.stopping.reasoning_tokens
+        if format is None and budget is None:
             return
-        param = "response_format"
+        param = "response_format" if format is not None else "reasoning"
         if isinstance(format, CallFormat):
             param = "tool_choice"
             _check_call(format, tools)
         if self._grammars is None:
             raise Rejected("The answers of this model can't be held to a format.", param)
         try:
-            self._grammars.check(format, tools)
+            self._grammars.check(format, tools, budget)
         except GrammarError as error:
             raise Rejected(str(error), param) from error
 

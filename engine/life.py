@@ -16,7 +16,7 @@ from engine.inbox import Inbox
 from engine.intake import Intake
 from engine.loader import Loaded, LoadFailed, load, load_stage
 from engine.loop import StepLoop
-from engine.outfit import equipment_of, guesser_of, keeper_of, shelf_of, tightest
+from engine.outfit import equipment_of, guesser_of, keeper_of, prepare, shelf_of, tightest
 from engine.pace import Pace
 from engine.reply import Reply
 from engine.sequence import Sequence
@@ -99,6 +99,8 @@ class _Life:
         longest = min(SHORT if order.hurry else LONG, loaded.context)
         tokens = len(loaded.tokenizer)
         warm = warm_up(conductor, batches[0], Pace(order.pace_s), longest, tokens, self._threads)
+        if not order.hurry:
+            prepare(grammars)
         keeper = keeper_of(order, loaded, conductor, warm.footprint, budget, kept)
         self._link.serve(
             Intake(
@@ -108,6 +110,7 @@ class _Life:
                 loaded.habits,
                 grammars=grammars,
                 room=lambda: keeper.room,
+                embeds=conductor.embeds,
             )
         )
         loop = StepLoop(
@@ -142,6 +145,8 @@ class _Life:
             if part.rank:
                 stage, tokenizer = load_stage(Path(order.path), share, self._tell)
                 grammars = Grammars(tokenizer) if tokenizer is not None else None
+                if grammars is not None and not order.hurry:
+                    prepare(grammars)
                 follower = crew.follow(stage, equipment_of(order, grammars, shelf))
                 if others.kept:
                     follower.restore(others.kept)
@@ -204,4 +209,4 @@ def sequence_of(job: Job, loaded: Loaded) -> Sequence:
     if job.parsed and (tools is not None or tokenizer.has_markers):
         splitter = tokenizer.splitter(tools is not None, job.reasoning)
     detokenizer = loaded.speller.detokenizer(job.continues)
-    return Sequence(job, tokenizer.eos, detokenizer, Reply(splitter, tools), loaded.speller)
+    return Sequence(job, tokenizer.eos, detokenizer, Reply(splitter, tools, job.calls), loaded.speller)

@@ -206,7 +206,8 @@ class StepLoop:
         guess = None
         if not (batch.joining or batch.prefilling):
             may = not self._stepper.goes_ahead or (lane.guess is not None and not lane.guess.ahead)
-            guess = self._guesser.guess(batch.decoding_uids, may)
+            uids = batch.decoding_uids
+            guess = self._guesser.guess(uids, may, [self._roster[uid].left for uid in uids])
         lane.begin(granted, decoding, guess)
 
     def _keep_prompts(self, batch: Batch) -> None:

@@ -44,6 +44,11 @@ class Member:
         return self.entry.tokens + self.made
 
     @property
+    def left(self) -> int:
+        """How many tokens it can still get."""
+        return self.job.max_tokens - self.sequence.generated
+
+    @property
     def guessable(self) -> bool:
         """Its next tokens hang on nothing but the model."""
         return self.entry.answers and not self.entry.constrained and self.entry.penalties is None

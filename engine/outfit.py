@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bus.messages.engine import Budget, Load, Part
 from engine.conductor import Conductor
+from engine.constraints.errors import GrammarError
 from engine.constraints.grammars import Grammars
 from engine.drafting.drafter import Drafter
 from engine.drafting.model import load_draft
@@ -36,6 +37,14 @@ def shelf_of(order: Load, layers: tuple[int, int]) -> Shelf | None:
 def equipment_of(order: Load, grammars: Grammars | None, shelf: Shelf | None) -> Equipment:
     """`grammars`: where tokens are chosen."""
     return Equipment(grammars, read_pooling(Path(order.path)), shelf)
+
+
+def prepare(grammars: Grammars) -> None:
+    """Do what the first answer with a format would wait for."""
+    try:
+        grammars.prepare()
+    except GrammarError as error:
+        logger.info("answers of this model can't be held to formats: %s", error)
 
 
 def keeper_of(

@@ -57,7 +57,7 @@ class Equipment:
     grammars: Grammars | None = None
     """Where tokens are chosen: makes what answers are held to."""
     pooling: Pooling | None = None
-    """There, too: how the model makes an embedding, if it was made for that."""
+    """How the model makes an embedding, if it was made for that."""
     shelf: Shelf | None = None
     """Where kept prefixes outlive the process, if they do."""
 
@@ -71,6 +71,7 @@ class Rank:
         self._way = way
         self._aside: dict[int, Aside] = {}
         self._sampler = Sampler(equipment.grammars) if way.tell else None
+        self.embeds = equipment.pooling is not None
         self._pools = Pools(equipment.pooling) if way.tell and equipment.pooling else None
         self.store = Store(stage.fresh, equipment.shelf)
         self.steps = 0

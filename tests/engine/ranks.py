@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from bus.keys import Keys
@@ -26,25 +27,50 @@ class Ranks:
     def first(self) -> EngineUnderTest:
         return self.engines[0]
 
-    async def load(self, folder: Path, *, max_running: int = 64, pace_s: float = 0.06) -> None:
+    async def load(
+        self,
+        folder: Path,
+        *,
+        max_running: int = 64,
+        pace_s: float = 0.06,
+        prefixes_paths: Sequence[Path] | None = None,
+    ) -> None:
         """Until all are ready."""
+        paths: Sequence[Path | None] = prefixes_paths or [None] * len(self.engines)
         bound = await asyncio.gather(
             *(
-                _bind(engine, folder, Part(rank, self._layers, self._tensor), max_running, pace_s)
-                for rank, engine in enumerate(self.engines)
+                _bind(engine, folder, Part(rank, self._layers, self._tensor), max_running, pace_s, path)
+                for rank, (engine, path) in enumerate(zip(self.engines, paths, strict=True))
             )
         )
         rings = tuple(each.ring for each in bound if each.ring)
-        order = Connect(tuple(each.hop for each in bound), rings)
+        names = {each.kept for each in bound}
+        kept = names.pop() if len(names) == 1 else ""
+        order = Connect(tuple(each.hop for each in bound), rings, kept=kept)
         await asyncio.gather(*(_connect(engine, order) for engine in self.engines))
+
+    async def save(self) -> None:
+        """End rank 0, which has all write first, and wait until the others have."""
+        seen = [len(engine.beats) for engine in self.engines]
+        assert await self.first.shut_down() == 0
+        for engine, count in zip(self.engines[1:], seen[1:], strict=True):
+            await engine.until(partial(_has_beaten, engine, count + 2))
+            assert await engine.shut_down() == 0
 
     async def shut_down(self) -> list[int]:
         return await asyncio.gather(*(engine.shut_down() for engine in self.engines))
 
 
-async def _bind(engine: EngineUnderTest, folder: Path, part: Part, max_running: int, pace_s: float) -> Bound:
+def _has_beaten(engine: EngineUnderTest, times: int) -> bool:
+    return len(engine.beats) >= times
+
+
+async def _bind(
+    engine: EngineUnderTest, folder: Path, part: Part, max_running: int, pace_s: float, prefixes: Path | None
+) -> Bound:
     await engine.until(lambda: engine.said)
-    order = Load(str(folder), None, max_running, pace_s, part)
+    path = str(prefixes) if prefixes else ""
+    order = Load(str(folder), None, max_running, pace_s, part, prefixes_path=path)
     await engine.peer.command(order, PATIENCE_S)
     return await engine.until(lambda: next((each for each in engine.said if isinstance(each, Bound)), None))
 

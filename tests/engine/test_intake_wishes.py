@@ -99,7 +99,7 @@ ADD = '{"type": "function", "function": {"name": "add"}}'
 class Picky:
     """Knows no formats but calls."""
 
-    def check(self, format: Format | None, tools: object = ()) -> None:
+    def check(self, format: Format | None, tools: object = (), reasoning_tokens: int | None = None) -> None:
         if isinstance(format, JsonFormat):
             raise GrammarError("the schema is wrong at $.a")
 

@@ -266,7 +266,7 @@ async def test_a_model_that_mlx_lm_cannot_divide_is_refused_with_a_reason(
 async def test_ranks_keep_prefixes_and_hold_answers_to_formats_as_one_process_does(
     folder_of: Callable[[str], Path], architecture: str, divided: str
 ) -> None:
-    """Turns of a conversation, and answers that are held to a pattern, while others come, go and are guessed."""
+    """Turns of a conversation beside answers that are held to a pattern, and others that are guessed."""
     layers, tensor = DIVISIONS[divided]
     network = Network(folder_of(architecture))
     prompt = tuple(range(30, 130))
