@@ -35,7 +35,7 @@ def words() -> Words:
 
 def test_what_is_asked_of_the_answer_is_handed_on(words: Words) -> None:
     stopping = Stopping(max_tokens=5, reasoning_tokens=3, calls=1)
-    job = Intake(words, CONTEXT, VOCABULARY).accept(
+    job = Intake(words, CONTEXT, VOCABULARY, grammars=Picky()).accept(
         Submit(SequenceId("a"), chat(USER), stopping=stopping, priority=2)
     )
     assert (job.reasoning_tokens, job.calls, job.priority, job.embed) == (3, 1, 2, False)
@@ -50,7 +50,8 @@ def test_limits_without_a_meaning_are_refused(words: Words, stopping: Stopping) 
 
 @pytest.mark.parametrize("prompt", [TextPrompt("one two"), TokenPrompt((3, 3)), chat(USER)])
 def test_any_prompt_may_be_embedded_and_has_no_answer(words: Words, prompt: Prompt) -> None:
-    job = Intake(words, CONTEXT, VOCABULARY).accept(Submit(SequenceId("a"), prompt, embed=True))
+    intake = Intake(words, CONTEXT, VOCABULARY, embeds=True)
+    job = intake.accept(Submit(SequenceId("a"), prompt, embed=True))
     assert (job.embed, job.max_tokens) == (True, 0)
 
 
