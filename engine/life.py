@@ -18,6 +18,7 @@ from engine.loader import Loaded, LoadFailed, load, load_stage
 from engine.loop import StepLoop
 from engine.outfit import equipment_of, guesser_of, keeper_of, prepare, shelf_of, tightest
 from engine.pace import Pace
+from engine.rehearsal import rehearse
 from engine.reply import Reply
 from engine.sequence import Sequence
 from engine.threads import Threads
@@ -102,17 +103,17 @@ class _Life:
         if not order.hurry:
             prepare(grammars)
         keeper = keeper_of(order, loaded, conductor, warm.footprint, budget, kept)
-        self._link.serve(
-            Intake(
-                loaded.tokenizer,
-                loaded.context,
-                warm.vocabulary,
-                loaded.habits,
-                grammars=grammars,
-                room=lambda: keeper.room,
-                embeds=conductor.embeds,
-            )
+        intake = Intake(
+            loaded.tokenizer,
+            loaded.context,
+            warm.vocabulary,
+            loaded.habits,
+            grammars=grammars,
+            room=lambda: keeper.room,
+            embeds=conductor.embeds,
         )
+        rehearse(intake, lambda job: sequence_of(job, loaded))
+        self._link.serve(intake)
         loop = StepLoop(
             stepper=conductor,
             batches=batches,
