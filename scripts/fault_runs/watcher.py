@@ -42,6 +42,8 @@ class _Instance(msgspec.Struct):
     prefilling: int = 0
     waiting: int = 0
     kv_bytes: int = 0
+    prefix_bytes: int = 0
+    """Of kv_bytes: kept for later prompts, and held for nobody."""
 
 
 class _Rank(msgspec.Struct):
@@ -53,6 +55,8 @@ class _Rank(msgspec.Struct):
     reason: str = ""
     progress: float | None = None
     kv_bytes: int = 0
+    prefix_bytes: int = 0
+    """Of kv_bytes: kept for later prompts, and held for nobody."""
 
 
 class _Term(msgspec.Struct):
@@ -218,7 +222,7 @@ class Watcher:
                     node=name(rank.node),
                     phase=rank.phase,
                     reason=rank.reason,
-                    kv_bytes=rank.kv_bytes,
+                    kv_bytes=rank.kv_bytes - rank.prefix_bytes,
                     progress=rank.progress,
                 )
             case "declared":
@@ -247,7 +251,7 @@ class Watcher:
             ranks=tuple(map(self._naming, fact.nodes)),
             sharding=fact.sharding,
             held=fact.running + fact.prefilling + fact.waiting,
-            kv_bytes=fact.kv_bytes,
+            kv_bytes=fact.kv_bytes - fact.prefix_bytes,
             progress=fact.progress,
         )
 
