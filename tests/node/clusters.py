@@ -1,7 +1,6 @@
 """Clusters of whole nodes for tests: each node with its own data directory and ports, all in this process."""
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -43,24 +42,13 @@ async def cluster(
     """So many nodes, `n0`, `n1`, ..., that know each other; the first one is the coordinator."""
     async with AsyncExitStack() as stack:
         nodes: list[Node] = []
-        learnt = models_dir / ".learnt"
-        stack.callback(_copy, data_dir / "n0", learnt)
         for index in range(count):
             peers = [address(node) for node in nodes]
             settings = member(f"n{index}", data_dir, models_dir, peers, *arguments)
-            _copy(learnt, settings.data_dir)
             nodes.append(await stack.enter_async_context(running(settings, deadlines)))
         for node in nodes:
             await joined(node, count)
         yield nodes
-
-
-def _copy(known: Path, target: Path) -> None:
-    """What a node finds out once about a machine and its models takes seconds: the next one need not."""
-    for name in ("examined.json", "speed.json"):
-        if (known / name).exists() and not (target / name).exists():
-            target.mkdir(parents=True, exist_ok=True)
-            shutil.copy(known / name, target)
 
 
 async def joined(node: Node, count: int) -> None:

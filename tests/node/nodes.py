@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 import time
@@ -13,6 +14,7 @@ from typing import TypeVar
 import aiohttp
 import psutil
 
+from actors.downloader import EXAMINED
 from actors.gateway import View
 from actors.running.watchdog import Deadlines
 from bus.messages.base import ModelId, RequestId
@@ -22,6 +24,7 @@ from bus.messages.generation import Sampling, Stopping, TextPrompt
 from bus.messages.request import Chunk, Completed, Failed, Order, RequestEvent
 from exo_actors.node import Node
 from exo_actors.settings import Settings, read
+from host import speed
 
 ROOT = Path(__file__).parents[2]
 MOMENTS_S = 30.0
@@ -40,12 +43,23 @@ def settings(data_dir: Path, models_dir: Path, *models: str) -> Settings:
 @asynccontextmanager
 async def running(settings: Settings, deadlines: Deadlines | None = None) -> AsyncIterator[Node]:
     """A node in this process, on the running loop."""
+    learnt = settings.models_dirs[0] / ".learnt"
+    _copy(learnt, settings.data_dir)
     node = Node(settings, deadlines)
     await node.start()
     try:
         yield node
     finally:
         await node.stop()
+        _copy(settings.data_dir, learnt)
+
+
+def _copy(known: Path, target: Path) -> None:
+    """What a node finds out once about a machine and its models takes seconds: the next one need not."""
+    for name in (EXAMINED, speed.FILE):
+        if (known / name).exists():
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copy(known / name, target)
 
 
 async def until(view: View, kind: type[T], holds: Callable[[T], bool]) -> T:
