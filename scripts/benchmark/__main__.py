@@ -23,7 +23,20 @@ from scripts.benchmark.machine import Machine
 from scripts.benchmark.measures import Section
 from scripts.benchmark.process import ProcessDied
 from scripts.benchmark.rig import Rig
-from scripts.benchmark.scenarios import cancel, cold, identity, pipeline, stall, tensor, throughput
+from scripts.benchmark.scenarios import (
+    agents,
+    cancel,
+    chat,
+    cold,
+    goodput,
+    identity,
+    pipeline,
+    schema,
+    stall,
+    tensor,
+    throughput,
+    warm,
+)
 from scripts.benchmark.table import render
 
 SCENARIOS: dict[str, Callable[[Rig], Iterable[Section]]] = {
@@ -31,6 +44,11 @@ SCENARIOS: dict[str, Callable[[Rig], Iterable[Section]]] = {
     "stall": stall.run,
     "cancel": cancel.run,
     "cold": cold.run,
+    "warm": warm.run,
+    "chat": chat.run,
+    "agents": agents.run,
+    "schema": schema.run,
+    "goodput": goodput.run,
     "identity": identity.run,
     "pipeline": pipeline.run,
     "tensor": tensor.run,

@@ -10,14 +10,48 @@ from scripts.benchmark.traffic import Seen
 Arrivals = Sequence[tuple[float, bytes]]
 
 
+class _Function(msgspec.Struct, frozen=True):
+    arguments: str | None = None
+
+
+class _Call(msgspec.Struct, frozen=True):
+    function: _Function = _Function()
+
+
+class _Said(msgspec.Struct, frozen=True):
+    content: str | None = None
+    reasoning: str | None = None
+    tool_calls: tuple[_Call, ...] | None = None
+
+
 class _Choice(msgspec.Struct, frozen=True):
     text: str = ""
+    delta: _Said = _Said()
+    message: _Said = _Said()
     finish_reason: str | None = None
+
+    @property
+    def said(self) -> str:
+        """All that is new, whatever it is called."""
+        parts = [self.text]
+        for said in (self.delta, self.message):
+            parts += [said.reasoning or "", said.content or ""]
+            parts += [call.function.arguments or "" for call in said.tool_calls or ()]
+        return "".join(parts)
+
+
+class _Details(msgspec.Struct, frozen=True):
+    cached_tokens: int = 0
 
 
 class _Usage(msgspec.Struct, frozen=True):
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    prompt_tokens_details: _Details | None = None
+
+    @property
+    def cached_tokens(self) -> int:
+        return self.prompt_tokens_details.cached_tokens if self.prompt_tokens_details else 0
 
 
 class _Completion(msgspec.Struct, frozen=True):
@@ -43,9 +77,9 @@ def read_stream(seen: Seen, arrivals: Arrivals) -> Seen:
         chunk = _decoder.decode(event.data)
         for choice in chunk.choices:
             finish_reason = choice.finish_reason or finish_reason
-            if choice.text:
+            if choice.said:
                 token_s.append(event.at_s)
-                texts.append(choice.text)
+                texts.append(choice.said)
         usage = chunk.usage or usage
         error = _said(chunk.error) or error
     return msgspec.structs.replace(
@@ -56,6 +90,7 @@ def read_stream(seen: Seen, arrivals: Arrivals) -> Seen:
         finish_reason=finish_reason,
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,
+        cached_tokens=usage.cached_tokens,
         error=error,
     )
 
@@ -70,10 +105,11 @@ def read_whole(seen: Seen, arrivals: Arrivals) -> Seen:
     usage = completion.usage or _Usage()
     return msgspec.structs.replace(
         seen,
-        text="".join(choice.text for choice in completion.choices),
+        text="".join(choice.said for choice in completion.choices),
         finish_reason=completion.choices[0].finish_reason if completion.choices else None,
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,
+        cached_tokens=usage.cached_tokens,
         error=_said(completion.error) or seen.error,
     )
 

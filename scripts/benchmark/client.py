@@ -15,7 +15,7 @@ import aiohttp
 import msgspec
 
 from scripts.benchmark.answers import read_stream, read_whole
-from scripts.benchmark.traffic import Plan, Report, Seen, Wish
+from scripts.benchmark.traffic import Message, Plan, Report, Seen, Wish
 
 JSON = {"Content-Type": "application/json"}
 RETRY_S = 0.005
@@ -75,19 +75,52 @@ class _Client:
         return (read_stream if streams else read_whole)(self._seen, self._arrivals)
 
 
+class _Talk:
+    """A request, and what its client asks after each answer."""
+
+    def __init__(self, wish: Wish, deadline_s: float) -> None:
+        self.wish = wish
+        self._deadline_s = deadline_s
+        self._clients = [_Client(wish, deadline_s)]
+
+    async def run(self, session: aiohttp.ClientSession) -> None:
+        await self._clients[-1].run(session)
+        for said in self.wish.turns:
+            seen = self._clients[-1].report()
+            if seen.error or seen.hung_up:
+                return
+            self._clients.append(_Client(after(self._clients[-1].wish, seen.text, said), self._deadline_s))
+            await self._clients[-1].run(session)
+
+    def reports(self) -> list[Seen]:
+        return [client.report() for client in self._clients]
+
+
+def after(wish: Wish, answer: str, said: Sequence[Message]) -> Wish:
+    """What is asked next in a chat, at once: pure.
+
+    A blank is put before the answer in any case: the models' words begin with one, mlx_lm.server leaves it
+    out, and without it the answer's first token would be another one.
+    """
+    history = (*wish.body.messages, Message(role="assistant", content=f" {answer.lstrip()}"), *said)
+    body = msgspec.structs.replace(wish.body, messages=history)
+    return msgspec.structs.replace(wish, body=body, delay_s=0.0)
+
+
 async def carry_out(plan: Plan) -> Report:
     """Run all clients of a plan; returns when the last one has ended."""
     cpu_s = time.process_time()
-    clients = [_Client(wish, plan.deadline_s) for wish in plan.wishes]
+    clients = [_Talk(wish, plan.deadline_s) for wish in plan.wishes]
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
     timeout = aiohttp.ClientTimeout(total=None)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         await _run_all(clients, session)
     cpu_s = time.process_time() - cpu_s
-    return Report(seen=tuple(client.report() for client in clients), cpu_s=cpu_s)
+    seen = tuple(seen for client in clients for seen in client.reports())
+    return Report(seen=seen, cpu_s=cpu_s)
 
 
-async def _run_all(clients: Sequence[_Client], session: aiohttp.ClientSession) -> None:
+async def _run_all(clients: Sequence[_Talk], session: aiohttp.ClientSession) -> None:
     tasks = {client: asyncio.create_task(client.run(session)) for client in clients}
     background = [task for client, task in tasks.items() if client.wish.background]
     await asyncio.gather(*(task for client, task in tasks.items() if not client.wish.background))

@@ -12,7 +12,7 @@ from scripts.benchmark.contenders import Contender, MlxLm, Server, running
 from scripts.benchmark.load import Load, check
 from scripts.benchmark.models import Prompts, Shape
 from scripts.benchmark.process import ProcessDied, usable_cores
-from scripts.benchmark.traffic import Body, Report, Wish
+from scripts.benchmark.traffic import Body, Message, Report, Wish
 
 READY_S = 120.0
 """How long a server may take to start and answer."""
@@ -100,6 +100,32 @@ class Rig:
             background=background,
             insist_s=insist_s,
         )
+
+    def chat(
+        self,
+        server: Server,
+        messages: Sequence[Message],
+        max_tokens: int,
+        *,
+        turns: Sequence[Sequence[Message]] = (),
+        tools: Sequence[dict[str, object]] = (),
+        response_format: dict[str, object] | None = None,
+        ignore_eos: bool = False,
+    ) -> Wish:
+        """A greedy chat with a server, streamed."""
+        body = Body(
+            model=server.model,
+            messages=tuple(messages),
+            tools=tuple(tools),
+            max_tokens=max_tokens,
+            temperature=0.0,
+            stream=True,
+            stream_options={"include_usage": True},
+            response_format=response_format,
+            ignore_eos=ignore_eos,
+        )
+        said = tuple(tuple(turn) for turn in turns)
+        return Wish(url=f"{server.url}/v1/chat/completions", body=body, turns=said)
 
     def run(self, server: Server, wishes: Sequence[Wish], deadline_s: float) -> Report:
         """Let clients do as they are told. Raises ProcessDied, with the server's last words."""

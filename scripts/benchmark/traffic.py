@@ -3,15 +3,27 @@
 import msgspec
 
 
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One message of a chat."""
+
+    role: str
+    content: str
+    tool_call_id: str | None = None
+
+
 class Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A request for OpenAI's /v1/completions."""
+    """A request for OpenAI's /v1/completions, or, with messages, for /v1/chat/completions."""
 
     model: str
-    prompt: str
+    prompt: str | None = None
+    messages: tuple[Message, ...] = ()
+    tools: tuple[dict[str, object], ...] = ()
     max_tokens: int
     temperature: float
     stream: bool
     stream_options: dict[str, bool] | None = None
+    response_format: dict[str, object] | None = None
+    ignore_eos: bool = False
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +39,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     """The client leaves when all others of its plan have ended."""
     insist_s: float = 0.0
     """So long it asks again while nobody answers: for a server that is starting."""
+    turns: tuple[tuple[Message, ...], ...] = ()
+    """Of a chat: what is said after each answer. The client asks again, with all that was said so far."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +68,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: str | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
+    """Of the prompt, as the server tells it."""
 
     @property
     def first_token_s(self) -> float:
@@ -62,7 +78,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a plan: in the order of its wishes."""
+    """What came of a plan: in the order of its wishes, each wish's turns one after the other."""
 
     seen: tuple[Seen, ...]
     cpu_s: float

@@ -122,7 +122,7 @@ class User:
     # -- the kinds -----------------------------------------------------------------------------------
 
     def _completion(self, kind: str) -> Errand:
-        prompt, most = self._random.randint(8, 200), self._random.randint(8, 160)
+        prompt, most = self._random.randint(8, 200), self._random.randint(8, 300)
         return self._of(kind, TEXT, {"prompt": self._text(prompt)}, prompt, most)
 
     def _next_turn(self, kind: str) -> Errand:
@@ -136,7 +136,7 @@ class User:
         chat.messages.append({"role": "user", "content": self._text(new)})
         chat.tokens += new
         body: dict[str, object] = {"messages": list(chat.messages)}
-        return self._of(kind, CHAT, body, chat.tokens, self._random.randint(8, 120))
+        return self._of(kind, CHAT, body, chat.tokens, self._random.randint(8, 200))
 
     def _several(self, kind: str) -> Errand:
         prompt, most, n = self._random.randint(100, 400), self._random.randint(8, 80), 4
@@ -169,7 +169,7 @@ class User:
         return self._of(kind, CHAT, body, prompt, self._random.randint(4, 40))
 
     def _long(self, kind: str) -> Errand:
-        prompt = self._random.randint(1200, 3200)
+        prompt = self._random.randint(1000, 2400)
         return self._of(kind, TEXT, {"prompt": self._text(prompt)}, prompt, self._random.randint(8, 60))
 
     def _too_long(self, kind: str) -> Errand:
@@ -224,15 +224,3 @@ class User:
 
     def _text(self, tokens: int, random: Random | None = None) -> str:
         return "".join((random or self._random).choices(self._words, k=tokens))
-
-
-def wanted(seed: int, users: int, words: Sequence[str], sample: int = 40) -> int:
-    """Tokens of KV cache that so many users want at once, on average, were there no bound: pure."""
-    drawn = [User(seed, number, words, "") for number in range(users)]
-    tokens = 0
-    for user in drawn:
-        for _ in range(sample):
-            errand = user.next()
-            tokens += errand.tokens
-            user.heard(errand, "x")
-    return tokens // sample

@@ -83,6 +83,8 @@ class Watch:
     """What was seen while traffic ran."""
 
     most_kv: int = 0
+    most_used: int = 0
+    """KV cache beside kept prefixes."""
     most_rss: int = 0
     most_waiting: int = 0
     over: list[str] = field(default_factory=list)
@@ -93,6 +95,7 @@ class Watch:
         found = held.instance
         self.looks += 1
         self.most_kv = max(self.most_kv, found.kv_bytes)
+        self.most_used = max(self.most_used, found.kv_bytes - found.prefix_bytes)
         self.most_rss = max(self.most_rss, held.rss_bytes)
         self.most_waiting = max(self.most_waiting, found.waiting)
         if found.kv_limit_bytes and found.kv_bytes > found.kv_limit_bytes:

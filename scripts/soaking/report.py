@@ -20,8 +20,8 @@ def _parts(plan: Plan, found: Findings) -> Iterator[str]:
         f"{plan.nodes} node{'s' if plan.nodes > 1 else ''}: {sum(found.ends.values())} requests"
     )
     yield (
-        f"KV cache: the traffic wants {found.wanted_bytes / MB:.1f} MB on average and has "
-        f"{found.budget_bytes / MB:.1f} MB; {found.watch.most_kv / MB:.1f} MB were held at most"
+        f"KV cache: the traffic took {found.wanted_bytes / MB:.1f} MB without a bound, beside kept prefixes, "
+        f"and has {found.budget_bytes / MB:.1f} MB with them; it held {found.watch.most_kv / MB:.1f} MB at most"
     )
     yield (
         f"{found.completion_tokens} tokens were generated, {found.prompt_tokens} prompted, of which "
@@ -38,6 +38,9 @@ def _parts(plan: Plan, found: Findings) -> Iterator[str]:
     yield from found.wrong[:SHOWN]
     if len(found.wrong) > SHOWN:
         yield f"... and {len(found.wrong) - SHOWN} more"
+    if found.warnings:
+        yield "\nWhat the server warned of:"
+        yield from found.warnings[-SHOWN:]
 
 
 def _share(found: Findings) -> float:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -19,20 +20,24 @@ from scripts.benchmark.contenders import Contender, Ours, Server, running
 from scripts.benchmark.models import Shape
 from scripts.fault_runs.stream import LONGEST_LINE
 from scripts.soaking.asking import Asking, Outcome
-from scripts.soaking.errands import CONTEXT, Errand, User, wanted
+from scripts.soaking.errands import CONTEXT, Errand, User
 from scripts.soaking.holding import Held, Watch, at_rest, follow, leaks
 from scripts.soaking.judging import problems
 from scripts.soaking.sameness import Sample, Verdict, compare, sample_of
 
 SHAPE = Shape("llama-soak", layers=4, hidden=128, intermediate=352, context=CONTEXT)
-SMALLEST = 2 << 20
-"""Bytes of KV cache that a budget has at least."""
+SMALLEST = 12 << 20
+"""Bytes of KV cache that a budget has at least: room for the longest errand, old and new array of a cache
+that grows included."""
 READY_S = 120.0
 PATIENCE_S = 240.0
 """Longer than anybody waits for an answer here, in line and all."""
 PAUSE_S = 0.3
-WARM_UP = 0.15
-"""Of the time, before the baseline is looked at; a minute at most."""
+LOG_LINES = 100_000
+PLAIN = re.compile(r"^\d\d:\d\d:\d\d (INFO|DEBUG) ")
+WARM_UP = 0.1
+"""Of the time: so long traffic runs without a bound, and again before the baseline is looked at; a minute at
+most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,7 @@ class Plan:
     again: int = 60
     """Greedy requests that are asked again, alone."""
     budget: float = 0.5
-    """Of the KV cache that the traffic wants."""
+    """Of the KV cache that the same traffic takes where it has no bound, kept prefixes not counted."""
 
     @property
     def warm_up_s(self) -> float:
@@ -70,6 +75,8 @@ class Findings:
     verdicts: Counter[Verdict] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     """Each broken promise."""
+    warnings: list[str] = field(default_factory=list)
+    """Lines of the server's log."""
 
     def take(self, errand: Errand, seen: Outcome) -> None:
         """Note how a request ended."""
@@ -96,12 +103,15 @@ async def soak(plan: Plan, scratch: Path) -> Findings:
     model = models.make(SHAPE, scratch / "models")
     words = models.words(model)
     found = Findings()
-    found.wanted_bytes = wanted(plan.seed, plan.users, words) * SHAPE.kv_bytes_per_token
+    with serving(_loaded(plan, None), model, scratch / "unbounded") as server:
+        async with session_with(server) as session:
+            found.wanted_bytes = await _wanted(plan, server, session, words)
     found.budget_bytes = max(SMALLEST, int(plan.budget * found.wanted_bytes))
     samples: list[Sample] = []
     with serving(_loaded(plan, found.budget_bytes), model, scratch / "loaded") as server:
         async with session_with(server) as session:
             await _traffic(plan, found, server, session, words, samples)
+        found.warnings += warnings(server)
     tell(f"{sum(found.ends.values())} requests; asking {min(plan.again, len(samples))} again, alone")
     with serving(_alone(), model, scratch / "alone") as server:
         async with session_with(server) as session:
@@ -109,8 +119,8 @@ async def soak(plan: Plan, scratch: Path) -> Findings:
     return found
 
 
-def _loaded(plan: Plan, budget_bytes: int) -> Contender:
-    environment = {"EXO_KV_MEMORY": str(budget_bytes // plan.nodes)}
+def _loaded(plan: Plan, budget_bytes: int | None) -> Contender:
+    environment = {"EXO_KV_MEMORY": str(budget_bytes // plan.nodes)} if budget_bytes else {}
     if plan.nodes == 1:
         return Ours(environment=environment)
     return TwoNodes(Sharding.PIPELINE, ((), ()), environment)
@@ -132,6 +142,12 @@ def serving(contender: Contender, model: Path, scratch: Path) -> Iterator[Server
         except BaseException:
             tell(server.process.last_words())
             raise
+
+
+def warnings(server: Server) -> list[str]:
+    """What it warned of in its log, and what went wrong there."""
+    words = (process.last_words(lines=LOG_LINES) for process in server.processes)
+    return [line for text in words for line in text.splitlines() if not PLAIN.search(line)]
 
 
 @asynccontextmanager
@@ -156,6 +172,28 @@ async def _is_ready(session: aiohttp.ClientSession, server: Server) -> bool:
     return False
 
 
+async def _wanted(plan: Plan, server: Server, session: aiohttp.ClientSession, words: Sequence[str]) -> int:
+    """Bytes of KV cache that the traffic takes at most while nothing bounds it, kept prefixes not counted."""
+    found = Findings()
+    pids = tuple(process.pid for process in server.processes)
+    users = [User(plan.seed, number, words, server.model) for number in range(plan.users)]
+    async with _followed(found.watch, server, session, pids):
+        await _phase(plan.warm_up_s, users, found, server, session, [])
+    return found.watch.most_used
+
+
+@asynccontextmanager
+async def _followed(
+    watch: Watch, server: Server, session: aiohttp.ClientSession, pids: tuple[int, ...]
+) -> AsyncIterator[None]:
+    watching = asyncio.create_task(follow(session, server.url, pids, watch))
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+
 async def _traffic(
     plan: Plan,
     found: Findings,
@@ -166,8 +204,7 @@ async def _traffic(
 ) -> None:
     pids = tuple(process.pid for process in server.processes)
     users = [User(plan.seed, number, words, server.model) for number in range(plan.users)]
-    watching = asyncio.create_task(follow(session, server.url, pids, found.watch))
-    try:
+    async with _followed(found.watch, server, session, pids):
         await _phase(plan.warm_up_s, users, found, server, session, samples)
         found.baseline, late = await at_rest(session, server.url, pids)
         found.wrong += [f"at the baseline: {late}"] if late else []
@@ -176,9 +213,6 @@ async def _traffic(
         found.end, late = await at_rest(session, server.url, pids)
         found.wrong += [f"in the end: {late}"] if late else []
         found.wrong += leaks(found.baseline, found.end) + found.watch.over[:3]
-    finally:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
 
 
 async def _phase(

@@ -1,18 +1,15 @@
 """Whether answers are those of a bare greedy loop, however the prompts were sliced and batched."""
 
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 
-from scripts.benchmark.bare import Order
-from scripts.benchmark.contenders import ROOT, Contender, Ours, Server
+from scripts.benchmark.bare import Order, ask
+from scripts.benchmark.contenders import Contender, Ours, Server
 from scripts.benchmark.measures import Aim, Measure, Section, Target
 from scripts.benchmark.models import SMALL, Shape
-from scripts.benchmark.process import ProcessDied
 from scripts.benchmark.rig import Rig
 from scripts.benchmark.traffic import Seen, Wish
 
@@ -110,17 +107,7 @@ def _ask(rig: Rig, shape: Shape, case: Case, server: Server, prompts: Sequence[s
 
 def _bare(rig: Rig, shape: Shape, prompts: Sequence[str], slice_tokens: int) -> list[str]:
     order = Order(str(rig.model(shape)), tuple(prompts), MAX_TOKENS, slice_tokens)
-    done = subprocess.run(
-        [sys.executable, "-m", "scripts.benchmark.bare"],
-        input=msgspec.json.encode(order),
-        cwd=ROOT,
-        capture_output=True,
-        timeout=DEADLINE_S,
-        check=False,
-    )
-    if done.returncode:
-        raise ProcessDied(f"the bare loop failed:\n{done.stderr.decode(errors='replace')[-2000:]}")
-    return msgspec.json.decode(done.stdout, type=list[str])
+    return msgspec.json.decode(ask(order), type=list[str])
 
 
 def _unlike(expected: Sequence[str], got: Sequence[str]) -> int:
