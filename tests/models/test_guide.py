@@ -81,7 +81,7 @@ def test_it_is_a_llama_in_float32_that_two_ranks_could_share() -> None:
 
 
 def test_held_out_questions_are_answered_with_the_facts(encoder: Encoder) -> None:
-    questions = [each for each in held_out() if each.kind.startswith("topic")]
+    questions = [each for each in held_out() if each.kind.startswith("topic")][::4]
     answered = ask(questions, encoder, load_answerer(GUIDE))
 
     assert share(answered) >= 0.9, "\n".join(report(answered))
