@@ -6,6 +6,8 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
+import pytest
 import pytest_asyncio
 from playwright.async_api import Page, Route, expect
 
@@ -17,11 +19,14 @@ ROOT = Path(__file__).parents[2]
 START_MS = 60_000
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def node_url(tmp_path: Path) -> AsyncIterator[str]:
-    """A node process of its own; it must stop cleanly."""
-    command = (sys.executable, "-m", "exo_actors", "--port", "0", "--data-dir", str(tmp_path), "--offline")
-    log = tmp_path / "terminal.log"
+@pytest_asyncio.fixture(loop_scope="session", scope="module")
+async def node_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """One node process for all tests, each of which leaves it idle; it must stop cleanly."""
+    data = tmp_path_factory.mktemp("data")
+    # No spare engine: it would start while a test is asked what it left behind.
+    places = ("--port", "0", "--data-dir", str(data), "--offline", "--no-spare")
+    command = (sys.executable, "-m", "exo_actors", *places)
+    log = data / "terminal.log"
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             *command, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=output
@@ -30,12 +35,20 @@ async def node_url(tmp_path: Path) -> AsyncIterator[str]:
     try:
         url = (await process.stdout.readline()).decode().strip()
         assert url.startswith("http://127.0.0.1:"), log.read_text()
+        await answer(url)  # what its engine starts is there before a test is asked what it left behind
         yield url
     finally:
         if process.returncode is None:
             process.terminate()
         await process.communicate()
     assert process.returncode == 0, log.read_text()
+
+
+async def answer(url: str) -> None:
+    """Have the model say a word: then it is ready."""
+    body = {"model": "guide", "prompt": "Hello", "max_tokens": 1}
+    async with aiohttp.ClientSession(raise_for_status=True) as session:
+        await session.post(f"{url}/v1/completions", json=body)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
