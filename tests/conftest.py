@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pykka
 import pytest
 
@@ -16,6 +17,10 @@ from tests.leaks import Snapshot, left_behind
 
 # Read by OpenBLAS when it is loaded: several tests at once on few cores must not each take all of them.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# The same examples every time, and no measure of how long one takes: another test computes beside it.
+hypothesis.settings.register_profile("suite", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("suite")
 
 PATIENCE_S = 3.0
 """How long what a test started may take to end after it."""
