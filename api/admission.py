@@ -1,14 +1,20 @@
-"""Who may enter, and how early they are served: what the API asks before it opens a request."""
+"""Who may enter, and how early they are served: what the API asks before it does anything for a client."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
+
+_LOOKING = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
 
 
 class Admission(Protocol):
-    """Counts what each key has under way."""
+    """Knows the keys, and counts what each of them has under way."""
+
+    def know(self, key: str) -> None:
+        """Raises ApiError 401 for who may not ask for anything."""
 
     def enter(self, key: str, wished: int = 0) -> AbstractContextManager[int]:
         """A place for one request, given up when the block is left; the int is its priority (more is
@@ -18,6 +24,9 @@ class Admission(Protocol):
 
 class Everybody:
     """Lets everybody in, at the priority that they wish for."""
+
+    def know(self, key: str) -> None:
+        """Whatever the key."""
 
     @contextmanager
     def enter(self, key: str, wished: int = 0) -> Iterator[int]:
@@ -31,3 +40,16 @@ def key_of(request: web.Request) -> str:
     if scheme.lower() == "bearer" and token.strip():
         return token.strip()
     return request.headers.get("x-api-key", "").strip()
+
+
+def guarded(admission: Admission) -> Middleware:
+    """Whatever changes something is for those who have a key, and refused before its body is read. Looking is
+    for everybody: a page's event stream can't show a key, and what Prometheus reads is of no use to others."""
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.method not in _LOOKING:
+            admission.know(key_of(request))
+        return await handler(request)
+
+    return guard

@@ -25,19 +25,27 @@ class KeyLimits:
         self._keys, self._clock = keys, clock
         self._used: dict[Grant, _Use] = {}
 
+    def know(self, key: str) -> None:
+        """Raises ApiError 401 for a key that stands for nobody."""
+        self._grant(key)
+
     @contextmanager
     def enter(self, key: str, wished: int = 0) -> Iterator[int]:
         """A place for one request, until the block is left; gives its priority: its key's, or less if that
         is `wished`. Raises ApiError 401, 429."""
-        grant = self._keys.grant(key)
-        if grant is None:
-            raise _unknown(key)
+        grant = self._grant(key)
         use = self._used.setdefault(grant, _Use(grant))
         use.begin(self._clock())
         try:
             yield grant.priority + min(wished, 0)
         finally:
             use.end(self._clock())
+
+    def _grant(self, key: str) -> Grant:
+        grant = self._keys.grant(key)
+        if grant is None:
+            raise _unknown(key)
+        return grant
 
 
 class _Use:

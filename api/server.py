@@ -7,7 +7,7 @@ import logging
 from aiohttp import web
 
 from actors.gateway import Gateway
-from api.admission import Admission, Everybody
+from api.admission import Admission, Everybody, guarded
 from api.chat import ChatRoute
 from api.cluster import ClusterRoutes
 from api.completions import CompletionRoute
@@ -38,7 +38,8 @@ class Server:
         self._settings = settings
         self._gateway = gateway
         self._metrics = Metrics(gateway.view, settings.bus_counts)
-        self._generations = Generations(gateway, settings, self._metrics, admission or Everybody())
+        self._admission = admission or Everybody()
+        self._generations = Generations(gateway, settings, self._metrics, self._admission)
         self._cluster = ClusterRoutes(gateway, settings)
         self._runner: web.AppRunner | None = None
 
@@ -78,7 +79,9 @@ class Server:
             logger.warning("Some connections did not close in time")
 
     def _application(self) -> web.Application:
-        app = web.Application(middlewares=(manners,), client_max_size=self._settings.max_body_bytes)
+        app = web.Application(
+            middlewares=(manners, guarded(self._admission)), client_max_size=self._settings.max_body_bytes
+        )
         app.on_response_prepare.append(add_headers)
         models, health = ModelRoutes(self._gateway.view), HealthRoutes(self._gateway.view)
         instances = InstanceRoutes(self._gateway, self._settings)

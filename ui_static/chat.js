@@ -4,6 +4,7 @@ import { complete, CompletionError } from "./completion.js";
 import { isAnswering, messages, reduce, SILENCE } from "./conversation.js";
 import { patchList, setText } from "./dom.js";
 import { choices } from "./facts.js";
+import { askForKey, keyHeaders } from "./key.js";
 import { turnView } from "./turns.js";
 
 /** As mlx_lm does by default, so that a question gets the same answer each time; small models wander above it. */
@@ -92,7 +93,7 @@ export class Chat {
   /** Show what comes; gives the event that ends the turn. */
   async #receive(request, signal) {
     try {
-      for await (const event of complete(request, at("chat-key").value.trim(), signal)) {
+      for await (const event of complete(request, keyHeaders(), signal)) {
         if (signal.aborted) break;
         this.#take({ ...event, at: seconds() });
       }
@@ -125,12 +126,6 @@ const END_WORDS = { done: "The answer is finished.", stopped: "The answer was st
 
 function wordsOf(error) {
   return error instanceof CompletionError ? error.message : `The answer can’t be read: ${error.message}`;
-}
-
-/** The key stays in its field: it is gone with the page. */
-function askForKey() {
-  at("chat-key-row").hidden = false;
-  at("chat-key").focus();
 }
 
 function scrollToEnd() {

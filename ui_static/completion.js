@@ -55,9 +55,9 @@ function eventsOfChoice({ delta = {}, finish_reason: reason }) {
   return events;
 }
 
-/** Ask, and give events as they come; `key` is an API key, or "". Aborting `signal` ends the request, on the node too. */
-export async function* complete(request, key, signal) {
-  const response = await send(request, key, signal);
+/** Ask, and give events as they come; `headers` show who asks. Aborting `signal` ends the request, on the node too. */
+export async function* complete(request, headers, signal) {
+  const response = await send(request, headers, signal);
   if (!response.ok) {
     const problem = problemOf(response.status, await jsonOf(response));
     throw new CompletionError(problem, { wantsKey: response.status === 401 });
@@ -76,11 +76,11 @@ export async function* complete(request, key, signal) {
   }
 }
 
-async function send(request, key, signal) {
+async function send(request, headers, signal) {
   try {
     return await fetch("/v1/chat/completions", {
       method: "POST",
-      headers: { "Content-Type": "application/json", ...(key === "" ? {} : { Authorization: `Bearer ${key}` }) },
+      headers: { "Content-Type": "application/json", ...headers },
       body: JSON.stringify({ ...request, stream: true, stream_options: STREAM_OPTIONS }),
       signal,
     });

@@ -1,5 +1,6 @@
 // The rows of the requests under way, each with a button that stops it.
 
+import { order } from "./commands.js";
 import { clone, mark, setOptional, setText } from "./dom.js";
 import { duration, integer, plural, rate } from "./format.js";
 
@@ -59,11 +60,6 @@ export function promptOf({ prompt_tokens: all, prefilled_tokens: done, state }) 
 
 /** Ask the node to end a request. An unknown one has ended by itself, which is as good. */
 export async function cancel(id) {
-  try {
-    const response = await fetch(`/v1/cancel/${encodeURIComponent(id)}`, { method: "POST" });
-    if (response.ok || response.status === 404) return "";
-    return `Not stopped: the node answered with HTTP status ${response.status}.`;
-  } catch {
-    return "Not stopped: the node can’t be reached.";
-  }
+  const { status, problem } = await order("POST", `/v1/cancel/${encodeURIComponent(id)}`);
+  return status === 404 || problem === "" ? "" : `Not stopped: ${problem}`;
 }

@@ -28,6 +28,9 @@ class OneEach:
         self.seen: list[str] = []
         self.left = asyncio.Event()
 
+    def know(self, key: str) -> None:
+        """Everybody is known."""
+
     @contextmanager
     def enter(self, key: str, wished: int = 0) -> Iterator[int]:
         if key in self.inside:

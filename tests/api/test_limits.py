@@ -206,3 +206,27 @@ async def test_a_client_meets_the_limits_of_its_key_over_http(gateway: ScriptedG
     assert 1 <= int(answers[1].headers["retry-after"]) <= 60
     assert answers[2].error["code"] == "invalid_api_key"
     assert answers[2].headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/chat/completions"),
+        ("POST", "/v1/embeddings"),
+        ("POST", "/v1/instances"),
+        ("DELETE", "/v1/instances/i1"),
+        ("POST", "/v1/cancel/chatcmpl-1"),
+    ],
+)
+async def test_who_has_no_key_changes_nothing_and_is_told_so_before_its_body_is_looked_at(
+    gateway: ScriptedGateway, method: str, path: str
+) -> None:
+    server = Server(gateway, ApiSettings(port=0), KeyLimits(Keys(((digest("alice"), Grant("alice")),), None)))
+    url = await server.start()
+    strange = await ask(url, method, path, b"no JSON at all")
+    known = await ask(url, method, path, b"no JSON at all", "x-api-key: alice\r\n")
+    looked = await ask(url, "GET", "/v1/models")
+    await server.stop()
+    assert (strange.status, strange.error["code"]) == (401, "invalid_api_key")
+    assert known.status != 401
+    assert looked.status == 200
