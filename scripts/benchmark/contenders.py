@@ -64,7 +64,7 @@ class Ours:
     """The only ones that it may use; none: all."""
 
     def start(self, model: Path, scratch: Path, port: int) -> Server:
-        arguments = [sys.executable, "-m", "exo_actors", "--port", str(port), "--offline"]
+        arguments = [sys.executable, "-m", "exo_actors", "--port", str(port), "--offline", "--no-mdns"]
         arguments += ["--data-dir", str(scratch / "data")]
         arguments += ["--models-dir", str(model.parent), "--model", model.name]
         if self.pace_ms is not None:

@@ -6,10 +6,13 @@ from math import nan
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The value that `share` (0 to 1) of `values` lie at or below, linear between neighbours; nan of none."""
-    if not values:
+    """The value that `share` (0 to 1) of `values` lie at or below, linear between neighbours; nan of none.
+
+    Values that are nan, because they could not be measured, do not count.
+    """
+    ordered = sorted(value for value in values if value == value)
+    if not ordered:
         return nan
-    ordered = sorted(values)
     place = share * (len(ordered) - 1)
     below = int(place)
     above = min(below + 1, len(ordered) - 1)
@@ -31,5 +34,5 @@ def gaps_within(times: Sequence[float], start: float, end: float) -> list[float]
 
 
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
-    """Round by round; rounds that only one side has do not count, nor what cannot be divided by."""
-    return [our / their for our, their in zip(ours, theirs, strict=False) if their > 0]
+    """Round by round; rounds that only one side has do not count, nor what cannot be divided by or is nan."""
+    return [our / their for our, their in zip(ours, theirs, strict=False) if their > 0 and our == our]

@@ -21,7 +21,7 @@ def _parts(plan: Plan, found: Findings) -> Iterator[str]:
     )
     yield (
         f"KV cache: the traffic took {found.wanted_bytes / MB:.1f} MB without a bound, beside kept prefixes, "
-        f"and has {found.budget_bytes / MB:.1f} MB with them; it held {found.watch.most_kv / MB:.1f} MB at most"
+        f"and has {found.budget_bytes / MB:.1f} MB with them; {found.watch.most_kv / MB:.1f} MB were its most"
     )
     yield (
         f"{found.completion_tokens} tokens were generated, {found.prompt_tokens} prompted, of which "

@@ -34,7 +34,7 @@ PATIENCE_S = 240.0
 """Longer than anybody waits for an answer here, in line and all."""
 PAUSE_S = 0.3
 LOG_LINES = 100_000
-PLAIN = re.compile(r"^\d\d:\d\d:\d\d (INFO|DEBUG) ")
+PLAIN = re.compile(r"^(\d\d:\d\d:\d\d (INFO|DEBUG) |http://|Open it in a browser)")
 WARM_UP = 0.1
 """Of the time: so long traffic runs without a bound, and again before the baseline is looked at; a minute at
 most."""
@@ -52,6 +52,8 @@ class Plan:
     """Greedy requests that are asked again, alone."""
     budget: float = 0.5
     """Of the KV cache that the same traffic takes where it has no bound, kept prefixes not counted."""
+    kv_bytes: int | None = None
+    """In place of that share: nothing is tried without a bound."""
 
     @property
     def warm_up_s(self) -> float:
@@ -103,10 +105,7 @@ async def soak(plan: Plan, scratch: Path) -> Findings:
     model = models.make(SHAPE, scratch / "models")
     words = models.words(model)
     found = Findings()
-    with serving(_loaded(plan, None), model, scratch / "unbounded") as server:
-        async with session_with(server) as session:
-            found.wanted_bytes = await _wanted(plan, server, session, words)
-    found.budget_bytes = max(SMALLEST, int(plan.budget * found.wanted_bytes))
+    found.budget_bytes = plan.kv_bytes or await _half(plan, found, model, words, scratch / "unbounded")
     samples: list[Sample] = []
     with serving(_loaded(plan, found.budget_bytes), model, scratch / "loaded") as server:
         async with session_with(server) as session:
@@ -117,6 +116,14 @@ async def soak(plan: Plan, scratch: Path) -> Findings:
         async with session_with(server) as session:
             await _repeat(plan, found, server, session, samples)
     return found
+
+
+async def _half(plan: Plan, found: Findings, model: Path, words: Sequence[str], scratch: Path) -> int:
+    """The budget that is to be tried, once it is known what the traffic takes without one."""
+    with serving(_loaded(plan, None), model, scratch) as server:
+        async with session_with(server) as session:
+            found.wanted_bytes = await _wanted(plan, server, session, words)
+    return max(SMALLEST, int(plan.budget * found.wanted_bytes))
 
 
 def _loaded(plan: Plan, budget_bytes: int | None) -> Contender:

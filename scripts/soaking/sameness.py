@@ -88,9 +88,9 @@ def _is_tie(answer: Answer, at: int) -> bool:
     start = 1 + len(answer.reasoning)
     for text, margin in zip(answer.tokens, answer.margins, strict=False):
         end = start + len(text)
-        if end >= at and margin < TIE:
-            return True
         if start > at:
             return False
+        if end >= at and margin < TIE:
+            return True
         start = end
     return False

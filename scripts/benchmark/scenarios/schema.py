@@ -1,8 +1,10 @@
 """What it costs per token to hold answers to a JSON schema: on our own node only, since nobody else can."""
 
 from collections.abc import Sequence
+from math import nan
 
 from scripts.benchmark.contenders import Ours, Server
+from scripts.benchmark.cpu import cpu_time
 from scripts.benchmark.measures import Aim, Measure, Section, Target
 from scripts.benchmark.models import CHATTY, Shape
 from scripts.benchmark.rig import Rig
@@ -58,9 +60,11 @@ def run(rig: Rig) -> list[Section]:
         for number in range(-1, rig.rounds(20)):
             for name in (HELD, FREE):
                 rig.say(f"schema, {CHATTY.name}, round {number + 1}: {name}")
-                seen = rig.run(server, _wishes(rig, CHATTY, server, name), DEADLINE_S).seen
+                wishes = _wishes(rig, CHATTY, server, name)
+                before_s = cpu_time(server.engine_pid)
+                seen = rig.run(server, wishes, DEADLINE_S).seen
                 if number >= 0:  # the first round is for the grammar, which is kept
-                    measures.add(name, seen)
+                    measures.add(name, seen, cpu_time(server.engine_pid) - before_s)
     title = f"Schema: {CHATTY.name}, {STREAMS} streams of {TOKENS} tokens"
     return [Section(title, HELD, (FREE,), tuple(measures.all), (REMARK,))]
 
@@ -80,20 +84,26 @@ def _wishes(rig: Rig, shape: Shape, server: Server, name: str) -> list[Wish]:
 
 
 def per_token_s(seen: Sequence[Seen]) -> float:
-    """From the last first token to the first end, in which all streams run: seconds per token of a stream."""
+    """Seconds per token of a stream while all of them run: between the last first token and the first end.
+
+    nan where that time is too short for a token.
+    """
     start = max(one.token_s[0] for one in seen)
     end = min(one.token_s[-1] for one in seen)
-    return median([gap for one in seen for gap in [_mean_gap(one, start, end)] if gap > 0])
+    found = [mean_gap(one.token_s, start, end) for one in seen]
+    return median([gap for gap in found if gap == gap])
 
 
-def _mean_gap(one: Seen, start: float, end: float) -> float:
-    within = [at_s for at_s in one.token_s if start <= at_s <= end]
-    return (within[-1] - within[0]) / (len(within) - 1) if len(within) > 1 else 0.0
+def mean_gap(times: Sequence[float], start: float, end: float) -> float:
+    """Of those within a time; nan if there is none."""
+    within = [at_s for at_s in times if start <= at_s <= end]
+    return (within[-1] - within[0]) / (len(within) - 1) if len(within) > 1 else nan
 
 
 class _Measures:
     def __init__(self) -> None:
         self.token = Measure("time per token", "ms", target=Target(Aim.RATIO_AT_MOST, 1.1))
+        self.work = Measure("processor time of the engine per token, prefill included", "ms")
         self.itl_p50 = Measure("ITL p50", "ms")
         self.itl_p99 = Measure("ITL p99", "ms")
         self.ttft = Measure("TTFT p50", "ms")
@@ -101,11 +111,12 @@ class _Measures:
 
     @property
     def all(self) -> list[Measure]:
-        return [self.token, self.itl_p50, self.itl_p99, self.ttft, self.tokens]
+        return [self.token, self.work, self.itl_p50, self.itl_p99, self.ttft, self.tokens]
 
-    def add(self, name: str, seen: Sequence[Seen]) -> None:
+    def add(self, name: str, seen: Sequence[Seen], cpu_s: float) -> None:
         between = [1000 * gap for one in seen for gap in gaps(one.token_s)]
         self.token.add(name, 1000 * per_token_s(seen))
+        self.work.add(name, 1000 * cpu_s / sum(one.completion_tokens for one in seen))
         self.itl_p50.add(name, quantile(between, 0.5))
         self.itl_p99.add(name, quantile(between, 0.99))
         self.ttft.add(name, 1000 * median([one.first_token_s for one in seen]))
