@@ -122,9 +122,9 @@ class EngineUnderTest:
     async def load(
         self, folder: Path, context: int | None = None, max_running: int = 64, pace_s: float = 0.06
     ) -> PhaseChange:
-        """Load a model; returns the phase that ended it: ready or failed."""
+        """Load a model in a hurry; returns the phase that ended it: ready or failed."""
         await self.until(lambda: self.said)
-        await self.peer.command(Load(str(folder), context, max_running, pace_s), PATIENCE_S)
+        await self.peer.command(Load(str(folder), context, max_running, pace_s, hurry=True), PATIENCE_S)
         return await self.until(
             lambda: next((each for each in self.phases if each.phase in (Phase.READY, Phase.FAILED)), None)
         )
