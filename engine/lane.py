@@ -116,11 +116,18 @@ class Lane:
 
     def put_aside(self, uid: int) -> Aside:
         place = self._slicing.uids.index(uid)
-        caches = [cache.extract(place) for cache in self._slicing.caches]
-        compute(caches)
-        prompt = self._prompts[uid]
-        self.remove([uid])
-        return Aside(prompt, caches)
+        rest = self._slicing.without([uid])
+        caches, left = [], []
+        while self._slicing.caches:  # one by one: else all of it is in memory twice
+            cache = self._slicing.caches.pop(0)
+            caches.append(cache.extract(place))
+            compute(caches[-1:])
+            if rest:
+                cache.filter(rest)
+                compute([cache])
+                left.append(cache)
+        self._slicing = _Rows([self._slicing.uids[place] for place in rest], left)
+        return Aside(self._prompts.pop(uid), caches)
 
     def insert(self, asides: Sequence[Aside]) -> None:
         """Sequences that begin, or go on, with these caches."""
@@ -203,8 +210,12 @@ class Lane:
         and where an embedding is wanted and this is the last stage, hidden states after the final norm."""
         lengths = [each.end - each.begin for each in slices]
         longest = max(lengths)
+        if longest == 1 and not all(lengths):
+            longest = 2  # mlx-lm takes no padding along with single tokens
         padding = [longest - length for length in lengths]
         padded = any(padding)
+        if longest > 1:
+            unroll(self._slicing.caches)  # after a slice of one
         if padded:
             for cache in self._slicing.caches:
                 cache.prepare(lengths=lengths, right_padding=padding)

@@ -105,6 +105,35 @@ def test_a_prefill_that_gives_way_goes_on_at_every_rank_even_in_another_lane(
         assert pair.made[uid][:TOKENS] == alone(folder, prompt)
 
 
+@pytest.mark.parametrize("architecture", ["gpt_oss", "qwen3_next"])
+def test_a_slice_may_be_of_one_token_beside_rows_that_need_none(
+    folders: dict[str, Path], architecture: str
+) -> None:
+    folder = folders[architecture]
+    pair = Pair(folder)
+    scored = Entry(PROMPT[:31], answers=False)
+    pair.apply(Plan(0, 1, insert=(Insertion(1, scored),), slice_tokens=64))
+    pair.apply(Plan(0, 2, insert=(Insertion(2, Entry(OTHER)),), slice_tokens=1))
+    pair.apply(Plan(0, 3, slice_tokens=6))
+    pair.apply(Plan(0, 4, slice_tokens=1))
+    pair.apply(Plan(0, 5, remove=(1,), slice_tokens=64))
+    pair.apply(Plan(0, 6, join=(2,)))
+    while len(pair.made[2]) < TOKENS:
+        pair.decode(0, 2)
+    assert pair.made[2] == alone(folder, OTHER)
+
+
+def test_after_a_slice_of_one_token_a_window_is_seen_whole(folders: dict[str, Path]) -> None:
+    pair = Pair(folders["gpt_oss"])
+    pair.apply(Plan(0, 1, insert=(Insertion(1, Entry(PROMPT)),), slice_tokens=128))
+    pair.apply(Plan(0, 2, insert=(Insertion(2, Entry(OTHER)),), join=(1,), slice_tokens=1))
+    pair.apply(Plan(0, 3, remove=(1,), slice_tokens=64))
+    pair.apply(Plan(0, 4, join=(2,)))
+    while len(pair.made[2]) < TOKENS:
+        pair.decode(0, 2)
+    assert pair.made[2] == alone(folders["gpt_oss"], OTHER)
+
+
 def test_what_leaves_is_gone_from_every_rank(folders: dict[str, Path]) -> None:
     pair = Pair(folders["llama"])
     entries = [Insertion(uid, Entry(PROMPT[: 20 * uid])) for uid in (1, 2, 3)]
