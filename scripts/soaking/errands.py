@@ -175,7 +175,7 @@ class User:
     def _too_long(self, kind: str) -> Errand:
         body: dict[str, object] = {
             "model": self._model,
-            "prompt": self._text(CONTEXT - self._random.randint(-200, 200)),
+            "prompt": self._text(CONTEXT + self._random.randint(1, 400)),
             "max_tokens": 300,
             "temperature": 0,
         }

@@ -34,6 +34,7 @@ PATIENCE_S = 240.0
 """Longer than anybody waits for an answer here, in line and all."""
 PAUSE_S = 0.3
 LOG_LINES = 100_000
+ERROR = re.compile(r"^\d\d:\d\d:\d\d (ERROR|CRITICAL) ")
 PLAIN = re.compile(r"^(\d\d:\d\d:\d\d (INFO|DEBUG) |http://|Open it in a browser)")
 WARM_UP = 0.1
 """Of the time: so long traffic runs without a bound, and again before the baseline is looked at; a minute at
@@ -111,6 +112,7 @@ async def soak(plan: Plan, scratch: Path) -> Findings:
         async with session_with(server) as session:
             await _traffic(plan, found, server, session, words, samples)
         found.warnings += warnings(server)
+        found.wrong += [f"the server's log: {line}" for line in found.warnings if ERROR.search(line)]
     tell(f"{sum(found.ends.values())} requests; asking {min(plan.again, len(samples))} again, alone")
     with serving(_alone(), model, scratch / "alone") as server:
         async with session_with(server) as session:

@@ -38,7 +38,7 @@ def run(rig: Rig) -> list[Section]:
     """One section; each round has a system prompt of its own."""
     measures = _Measures()
     with rig.serving([Ours(), *rig.peers[:1]], CHATTY) as servers:
-        for number in range(rig.rounds(12)):
+        for number in range(rig.rounds(7)):
             for server in servers:
                 rig.say(f"agents, {CHATTY.name}, round {number + 1}: {server.contender}")
                 wishes = trace(rig, CHATTY, server)

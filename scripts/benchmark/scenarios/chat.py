@@ -41,7 +41,7 @@ Round = tuple[dict[str, Sequence[Seen]], Sequence[float]]
 def _rounds(rig: Rig, shape: Shape) -> tuple[list[str], list[Round]]:
     found: list[Round] = []
     with rig.serving([Ours(), *rig.peers[:1]], shape) as servers:
-        for number in range(rig.rounds(12)):
+        for number in range(rig.rounds(8)):
             seen: dict[str, Sequence[Seen]] = {}
             for server in servers:
                 rig.say(f"chat, {shape.name}, round {number + 1}: {server.contender}")

@@ -57,7 +57,7 @@ def run(rig: Rig) -> list[Section]:
     """One section, whose contenders are the two ways of asking."""
     measures = _Measures()
     with rig.serving([Ours()], CHATTY) as (server,):
-        for number in range(-1, rig.rounds(20)):
+        for number in range(-1, rig.rounds(12)):
             for name in (HELD, FREE):
                 rig.say(f"schema, {CHATTY.name}, round {number + 1}: {name}")
                 wishes = _wishes(rig, CHATTY, server, name)

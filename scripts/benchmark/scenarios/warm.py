@@ -29,7 +29,7 @@ def run(rig: Rig) -> list[Section]:
     measures = _Measures()
     contenders: list[Contender] = [Ours(), *rig.peers[:1]]
     model = rig.model(SMALL)
-    for number in range(rig.rounds(16)):
+    for number in range(rig.rounds(12)):
         for contender in contenders:
             rig.say(f"warm, {SMALL.name}, start {number + 1}: {contender.name}")
             with running(contender, model, rig.folder()) as server:
