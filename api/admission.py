@@ -43,8 +43,8 @@ def key_of(request: web.Request) -> str:
 
 
 def guarded(admission: Admission) -> Middleware:
-    """Whatever changes something is for those who have a key, and refused before its body is read. Looking is
-    for everybody: a page's event stream can't show a key, and what Prometheus reads is of no use to others."""
+    """Whatever changes something is for those who have a key; others are refused before their body is read.
+    Looking is for everybody: a page's event stream can't show a key. Prompts and answers are never shown."""
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -44,12 +44,14 @@ class EmbeddingAnswer:
         self._points: dict[int, bytes] = {}
 
     def chunk(self, event: Chunk) -> None:
-        """Take one input's embedding in."""
+        """Take one input's embedding in. Raises ApiError 400 where more dimensions are asked for than there
+        are: with the first, rather than when all have been computed."""
         if event.embedding:
+            _check(self._body.dimensions, numbers_of(event.embedding))
             self._points[event.index] = event.embedding
 
     def completed(self, event: Completed) -> bytes:
-        """The whole body. Raises ApiError 400 when more dimensions are asked for than there are."""
+        """The whole body."""
         items = (self._item(index, self._points[index]) for index in range(self._inputs))
         tokens = event.usage.prompt_tokens
         return msgspec.json.encode(
@@ -81,9 +83,12 @@ def encoded(numbers: "array[float]") -> str:
 
 
 def shortened(numbers: "array[float]", dimensions: int) -> "array[float]":
-    """The first so many numbers, scaled to length 1. Raises ApiError 400 when there are not so many."""
-    if dimensions > len(numbers):
-        raise invalid(f"This model's embeddings have {len(numbers)} dimensions.", "dimensions")
+    """The first so many numbers, scaled to length 1."""
     kept = numbers[:dimensions]
     length = math.hypot(*kept)
     return array("f", (number / length for number in kept)) if length else kept
+
+
+def _check(dimensions: int | None, numbers: "array[float]") -> None:
+    if dimensions is not None and dimensions > len(numbers):
+        raise invalid(f"This model's embeddings have {len(numbers)} dimensions.", "dimensions")

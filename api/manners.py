@@ -17,6 +17,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _METHODS = "GET, HEAD, POST, DELETE, OPTIONS"
 _HEADERS = "Authorization, Content-Type, X-Api-Key"
+_READABLE = "x-request-id, retry-after, retry-after-ms, x-should-retry"
+"""By web pages of other origins: the official client in a browser waits as long as it is told."""
 
 
 @web.middleware
@@ -66,7 +68,7 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     """To every response, streams and errors too: its request's id, and leave for any web page to read it."""
     response.headers["x-request-id"] = request.get(REQUEST_ID, "")
     response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = "*"
-    response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = "x-request-id"
+    response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = _READABLE
     if request.method == hdrs.METH_OPTIONS:
         wanted = request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS, _HEADERS)
         response.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = _METHODS

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Literal, TypeAlias, TypeVar
+from typing import Annotated, TypeAlias, TypeVar
 
 from msgspec import Meta, Struct
 
 from actors.planner.machines import names_of
+from actors.planner.memory import KV_BITS
 from api.errors import invalid
 from api.schema import INT32_MAX, Name
 from bus.messages.base import ModelId, NodeId
@@ -36,8 +37,8 @@ class PlacementBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     tensor: Several | None = None
     """Ranks per stage."""
     context: Annotated[int, Meta(ge=1, le=INT32_MAX)] | None = None
-    kv_bits: Literal[4, 8] | None = None
-    """The KV cache is kept with so many bits; null: as it is computed."""
+    kv_bits: int | None = None
+    """The KV cache is kept with so many bits, 8 or 4; null: as it is computed."""
     kv_bytes: Annotated[int, Meta(ge=1, le=INT64_MAX)] | None = None
     """KV cache on each node at most."""
     draft: Name | None = None
@@ -63,7 +64,7 @@ def wish_of(body: PlacementBody, nodes: Sequence[NodeFact]) -> Wish:
         stages=body.stages,
         tensor=body.tensor,
         context=body.context,
-        kv_bits=body.kv_bits,
+        kv_bits=_bits(body.kv_bits),
         kv_bytes=body.kv_bytes,
         draft=ModelId(body.draft) if body.draft is not None else None,
         speculate=body.speculate is not False,
@@ -87,7 +88,7 @@ def body_of(query: Mapping[str, str]) -> PlacementBody:
         stages=_optional_count("stages", given),
         tensor=_optional_count("tensor", given),
         context=_optional_count("context", given),
-        kv_bits=_kv_bits(given.get("kv_bits")),
+        kv_bits=None if given.get("kv_bits") == "null" else _optional_count("kv_bits", given),
         kv_bytes=_optional_count("kv_bytes", given, INT64_MAX),
         draft=given.get("draft"),
         speculate=_flag("speculate", given.get("speculate")),
@@ -129,16 +130,11 @@ def _count(param: str, text: str, most: int = INT32_MAX) -> int:
     return int(text)
 
 
-def _kv_bits(text: str | None) -> Literal[4, 8] | None:
-    match text:
-        case None | "null":
-            return None
-        case "4":
-            return 4
-        case "8":
-            return 8
-        case _:
-            raise invalid(f"Invalid 'kv_bits': '{text}' is none of 4, 8, null.", "kv_bits")
+def _bits(bits: int | None) -> int | None:
+    if bits is not None and bits not in KV_BITS:
+        few = " or ".join(map(str, KV_BITS))
+        raise invalid(f"Invalid 'kv_bits': {bits}; use {few}, or null for as it is computed.", "kv_bits")
+    return bits
 
 
 def _flag(param: str, text: str | None) -> bool | None:

@@ -25,6 +25,7 @@ export function traitsOf(model, nodes) {
   const traits = [];
   if (model.built_in) traits.push("built in");
   if (model.quantization !== "") traits.push(model.quantization);
+  if (model.embeds) traits.push("embeddings");
   if (model.tools) traits.push("tools");
   if (model.read_only && !model.built_in) traits.push("read-only folder");
   if (nodes.length > 1) traits.push(`on ${nodes.find((node) => node.id === model.node)?.name ?? model.node}`);

@@ -104,6 +104,15 @@ async def test_as_many_inputs_as_openai_takes_are_taken_in_parts(
     assert tuple(prompt for order in asked for prompt in order.prompts) == tuple(map(TextPrompt, texts))
 
 
+async def test_more_dimensions_than_there_are_cost_one_part_at_most(
+    url: str, gateway: ScriptedGateway
+) -> None:
+    asked = {"model": "m", "input": ["a"] * 300, "dimensions": 4}
+    answer = await ask(url, "POST", "/v1/embeddings", asked)
+    assert (answer.status, answer.error["param"]) == (400, "dimensions")
+    assert len(gateway.generations) == 1
+
+
 async def test_a_part_that_is_refused_ends_the_whole(lenient: AsyncOpenAI, gateway: ScriptedGateway) -> None:
     async def second_refused(order: Order, say: Say) -> None:
         last = len(gateway.generations) == 2

@@ -243,6 +243,7 @@ async def test_unknown_paths_and_methods_are_answered_in_json(
     answer = await ask(url, method, path)
     assert answer.status == status
     assert answer.error["type"] == "invalid_request_error"
+    assert "retry-after" in answer.headers["access-control-expose-headers"]
     assert answer.headers["access-control-allow-origin"] == "*"
     assert answer.headers["x-request-id"]
     if status == 405:

@@ -124,7 +124,7 @@ async def test_nulls_are_as_good_as_nothing(gateway: ScriptedGateway, url: str) 
         ({"context": 0}, "context", ">= 1"),
         ({"replicas": 65}, "replicas", "<= 64"),
         ({"dry_run": "yes"}, "dry_run", "xpected"),
-        ({"kv_bits": 3}, "kv_bits", "nvalid"),
+        ({"kv_bits": 3}, "kv_bits", "use 8 or 4"),
         ({"kv_bytes": 0}, "kv_bytes", ">= 1"),
         ({"speculate": 1}, "speculate", "xpected"),
     ],

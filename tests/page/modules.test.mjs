@@ -10,6 +10,7 @@ import * as conversation from "../../ui_static/conversation.js";
 import * as facts from "../../ui_static/facts.js";
 import * as format from "../../ui_static/format.js";
 import { backoffMs } from "../../ui_static/live.js";
+import { traitsOf } from "../../ui_static/models.js";
 import { placed } from "../../ui_static/placed.js";
 import { bodyOf, kindOf, previewsUrl, whereOf } from "../../ui_static/placing.js";
 import { partsOf } from "../../ui_static/prose.js";
@@ -268,4 +269,9 @@ test("an instance that has said nothing yet keeps nothing", () => {
   const cluster = { node: "n", version: "1", nodes: [NODE], declared: [{ ...declaration(1, 1), said_by: "n" }] };
   const [silent] = facts.instances(facts.reduce(facts.NOTHING, { kind: "snapshot", cluster }));
   assert.equal(cachesOf(silent), "");
+});
+
+test("a model that was made for embeddings says so", () => {
+  const model = { node: "n1", built_in: false, quantization: "4-bit", tools: true, embeds: true, read_only: false };
+  assert.deepEqual(traitsOf(model, [{ id: "n1", name: "study" }]), ["4-bit", "embeddings", "tools"]);
 });
