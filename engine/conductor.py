@@ -87,6 +87,10 @@ class Conductor:
             insertion = Insertion(self._new_uid(), entry)
         else:
             insertion = Insertion(kept.uid, None if kept.begun else entry)
+            for other, wishes in enumerate(self._wishes):
+                if other != lane and kept.uid in wishes.aside:
+                    # Before it goes on in this lane, the ranks have to take it out of that one.
+                    self._send(other, Plan(other, self._steps))
         self._entries[insertion.uid] = entry
         self._wishes[lane].insert.append(insertion)
         return insertion.uid

@@ -47,6 +47,8 @@ class Keeper:
         self._index = index
         self._saves = saves
         self._unsaved = False
+        self._running: Lanes = ()
+        """When it was last looked at."""
 
     # -- what is kept ----------------------------------------------------------------------------
 
@@ -75,19 +77,42 @@ class Keeper:
         length = self._index.peek(tokens, len(tokens) - 1) if self._index is not None else 0
         return length if length >= WORTH_KEEPING else 0
 
+    def shared(self, tokens: Sequence[int], others: Sequence[int], marks: Sequence[int]) -> int:
+        """How many tokens of a prompt need not be computed once another one is, with these marks."""
+        common = min(agree(tokens, others), len(tokens) - 1)
+        if self.cuts:
+            return common
+        return max((place for place in (*marks, len(others) - 1) if place <= common), default=0)
+
     def fetch(self, tokens: Sequence[int]) -> Kept | None:
         """Have a sequence begin with what is kept of its prompt; None: nothing is."""
         if self._index is None or not self.known(tokens):
             return None
         return self._stepper.fetch(self._index.match(tokens, len(tokens) - 1).path)
 
-    def keep(self, uid: int, tokens: Sequence[int], trail: tuple[int, ...], *, ends: bool) -> None:
-        """Have kept what the caches of a sequence hold of these tokens; `ends`: they hold no more."""
+    def keep(
+        self, uid: int, tokens: Sequence[int], trail: tuple[int, ...], *, ends: bool, runs: bool = False
+    ) -> None:
+        """Have kept what the caches of a sequence hold of these tokens; `ends`: they hold no more. `runs`: it
+        goes on, so that there has to be room for both."""
         if self._index is None or not self.keeps or len(tokens) < WORTH_KEEPING:
+            return
+        if runs and not self._make_room(self._index, tokens):
             return
         orders = self._index.keep(tokens, uid, ends, trail)
         self._unsaved = self._unsaved or bool(orders)
         self._stepper.store(orders)
+
+    def _make_room(self, index: Index, tokens: Sequence[int]) -> bool:
+        """Before anything is copied: what was used least recently goes, if that is enough."""
+        if self.budget is None:
+            return True
+        room = prefix_room(self._footprint, self.budget, self._running)
+        if index.cost(len(tokens)) > room:
+            return False
+        index.match(tokens, len(tokens))  # what it begins with goes last
+        self._shrink(max(room - index.cost(len(tokens) - index.known(tokens)), 0))
+        return True
 
     def save(self) -> bool:
         """Have written to disk what is not there yet; whether there is something to write."""
@@ -128,6 +153,7 @@ class Keeper:
 
     def relieve(self, lanes: Lanes) -> tuple[Place, ...]:
         """Before a step: let go what has to go, and say who has to give way."""
+        self._running = lanes
         if self.budget is None:
             self._shrink(UNSTATED_BYTES)
             return ()
@@ -135,11 +161,6 @@ class Keeper:
         if relief.prefix_bytes is not None:
             self._shrink(relief.prefix_bytes)
         return relief.preempt
-
-    def fit(self) -> None:
-        """Nothing runs: what is kept may take what there is."""
-        if self.budget is not None:
-            self._shrink(prefix_room(self._footprint, self.budget, ()))
 
 
 def agree(first: Sequence[int], second: Sequence[int]) -> int:

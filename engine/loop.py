@@ -187,6 +187,7 @@ class StepLoop:
         while lane.batch.may_begin(self._depth(lane)):
             decoding = self._decoding
             self._roster.relieve()
+            self._keep_prompts(lane.batch)  # before any of them gives way
             self._roster.insert_next(lane, decoding, self._pace)
             if lane.batch.idle:
                 return
@@ -199,7 +200,6 @@ class StepLoop:
 
     def _begin_step(self, lane: Track, decoding: bool) -> None:
         batch = lane.batch
-        self._keep_prompts(batch)
         decoding = decoding or batch.joining > 0
         granted = self._pace.slice(batch.position, decoding, lane.just_joined)
         self._threads.for_step(prefills=batch.prefilling > 0)
@@ -216,7 +216,7 @@ class StepLoop:
             ends = done == len(entry.tokens) - 1
             if entry.answers and (ends or done in entry.marks):
                 trail = self._roster[uid].job.trail if ends else ()
-                self._keeper.keep(uid, entry.tokens[:done], trail, ends=True)
+                self._keeper.keep(uid, entry.tokens[:done], trail, ends=True, runs=True)
 
     # -- a step is computed ----------------------------------------------------------------------
 
@@ -227,9 +227,10 @@ class StepLoop:
             outcome, self._pace = lane.finish(stepped, self._pace)
             if guess is not None and stepped.decoded:
                 self._guesser.learn(guess, [part.uid for part in outcome.chosen], lane.took_s)
+                self._guesser.forget([uid for uid in guess.uids if self._roster.get(uid) is None])
             for uid, likely in outcome.prompts:
-                if uid in self._roster:
-                    self._roster[uid].prompt += likely
+                if member := self._roster.begun(uid):
+                    member.prompt += likely
             deltas = [*self._deltas(outcome.chosen), *self._vectors(outcome)]
             prefilled = self._prefilled(outcome.progress)
             deltas += self._scored(outcome.progress)
@@ -279,8 +280,7 @@ class StepLoop:
     def _vectors(self, outcome: Outcome) -> list[Delta]:
         deltas = []
         for uid, vector in outcome.vectors:
-            member = self._roster.get(uid)
-            if member is not None:
+            if member := self._roster.get(uid):
                 deltas.append(member.sequence.embedded(vector, member.sequence.cached))
                 self._roster.forget([uid])
         return deltas

@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from bus.messages.base import SequenceId
 from bus.messages.generation import RefusalCode
-from engine.admission import Admit, Holding, Refuse, Wait
+from engine.admission import Admit, Holding, Refuse, Verdict, Wait
 from engine.guesser import Guesser
-from engine.keeper import WORTH_KEEPING, Keeper, agree
+from engine.keeper import WORTH_KEEPING, Keeper
 from engine.member import Member
 from engine.news import News
 from engine.pace import Pace
@@ -46,6 +47,8 @@ class Roster:
         self._line: WaitingLine[Member] = WaitingLine()
         self._members: dict[int, Member] = {}
         self._uids: dict[SequenceId, int] = {}
+        self._aside: dict[int, Member] = {}
+        """Those in line of whose prompt something is computed, by the uid that they keep."""
         self._why = ""
         """What the first in line waits for, if it is not its turn only."""
 
@@ -57,15 +60,16 @@ class Roster:
     def waiting(self) -> int:
         return len(self._line)
 
-    def __contains__(self, uid: int) -> bool:
-        return uid in self._members
-
     def __getitem__(self, uid: int) -> Member:
         return self._members[uid]
 
     def get(self, uid: int) -> Member | None:
         """None: it has been cancelled."""
         return self._members.get(uid)
+
+    def begun(self, uid: int) -> Member | None:
+        """As `get`, and those who were put aside since."""
+        return self._members.get(uid) or self._aside.get(uid)
 
     # -- who comes and goes ----------------------------------------------------------------------
 
@@ -76,8 +80,7 @@ class Roster:
     def drop(self, unwanted: frozenset[SequenceId]) -> None:
         """Nobody wants these any more."""
         for gone in self._line.drop(lambda waiting: waiting.job.sequence in unwanted):
-            if gone.kept is not None:
-                self._stepper.drop(gone.kept)
+            self._let_go(gone)
         self.forget([self._uids[sequence] for sequence in unwanted if sequence in self._uids])
 
     def forget(self, uids: Sequence[int]) -> None:
@@ -112,26 +115,48 @@ class Roster:
 
     def _fits(self, lane: Track, member: Member, group: Sequence[Member]) -> Fit:
         """Whether it may begin now: nobody is just computing what it begins with, and memory has room."""
-        if member.kept is None and self._keeper.keeps and self._follows(member, group):
+        if self._follows(member, group):
             return Fit.NOT_YET
-        place = self._lanes.index(lane)
-        lanes = [self._holdings(each) for each in self._lanes]
-        lanes[place] += [each.holding for each in group]
-        match self._keeper.admits(lanes, place, member.holding):
+        match self._admits(lane, member, group):
             case Admit():
                 return Fit.YES
             case Wait(reason=reason):
                 self._why = reason
                 return Fit.NOBODY
             case Refuse(reason=reason):
+                self._let_go(member)
                 self._news.refuse(member.job.sequence, RefusalCode.DOES_NOT_FIT, reason)
                 return Fit.NEVER
 
-    def _follows(self, member: Member, group: Sequence[Member]) -> bool:
+    def _admits(
+        self, lane: Track, member: Member, group: Sequence[Member] = (), giving: Member | None = None
+    ) -> Verdict:
+        """Whether memory has room for it; `giving`: once that one is put aside."""
+        place = self._lanes.index(lane)
+        lanes = [self._holdings(each, but=giving) for each in self._lanes]
+        lanes[place] += [each.holding for each in group]
+        resting = [each for each in self._aside.values() if each is not member]
+        aside = [[giving.holding]] if giving is not None else []
+        verdict = self._keeper.admits([*lanes, *map(_of_aside, resting), *aside], place, member.holding)
+        if isinstance(verdict, Wait) and giving is None and resting and not any(lanes):
+            # Else nobody would ever go on: they wait behind this one.
+            self._let_go(*resting)
+            verdict = self._keeper.admits(lanes, place, member.holding)
+        return verdict
+
+    def _follows(self, member: Member, group: Sequence[Member], but: Member | None = None) -> bool:
         """Whether much of how it begins is being computed for somebody else: it can have that soon."""
+        if member.kept is not None or not self._keeper.keeps:
+            return False
+        under_way = [*(each for each in self._members.values() if not each.made), *group]
+        entries = [each.entry for each in under_way if each.entry.answers and each is not but]
+        if not entries:
+            return False
         tokens, known = member.entry.tokens, self._known(member)
-        under_way = [each for each in self._members.values() if not each.made and each.entry.answers]
-        return any(agree(tokens, each.entry.tokens) - known > WORTH_KEEPING for each in (*under_way, *group))
+        return any(
+            self._keeper.shared(tokens, entry.tokens, entry.marks) - known > WORTH_KEEPING
+            for entry in entries
+        )
 
     def _known(self, member: Member) -> int:
         """How much of its prompt is kept; what is looked at token by token is computed all the same."""
@@ -150,6 +175,7 @@ class Roster:
         uid = lane.batch.insert(member.entry, kept)
         # What was kept is the batch's now: held here, too, it would be in memory twice.
         member.lane, member.kept = lane, None
+        self._aside.pop(uid, None)
         self._members[uid] = member
         self._uids[member.job.sequence] = uid
         logger.debug(
@@ -163,26 +189,39 @@ class Roster:
     # -- who gives way ---------------------------------------------------------------------------
 
     def _give_way(self, lane: Track) -> None:
-        """Put a long prefill aside for a prompt that is much shorter than what is left of it."""
-        lone = lane.batch.lone_prefill()
-        if lone is None:
+        """Put a long prefill aside for a prompt that is much shorter than what is left of it, if that one can
+        begin beside it."""
+        lone, first = lane.batch.lone_prefill(), self._line.first
+        if lone is None or first is None:
             return
         uid, remaining = lone
-        if not self._line.should_pass(self._members[uid].rank, remaining):
+        member = self._members[uid]
+        if not self._line.should_pass(member.rank, remaining) or self._follows(first, (), but=member):
             return
-        member = self._members.pop(uid)
-        del self._uids[member.job.sequence]
+        if not isinstance(self._admits(lane, first, giving=member), Admit):
+            return
+        del self._members[uid], self._uids[member.job.sequence]
         member.lane, member.kept = None, lane.batch.put_aside(uid)
+        self._aside[uid] = member
         self.stand_in_line(member)
+
+    def _let_go(self, *members: Member) -> None:
+        """Of those in line: what is computed of their prompts. They would begin again."""
+        for member in members:
+            if member.kept is not None:
+                del self._aside[member.kept.uid]
+                self._stepper.drop(member.kept)
+                member.renewed()
 
     def relieve(self) -> None:
         """Before a step: have those put off for whom memory is too short."""
-        if not self.running:
-            self._keeper.fit()
-            return
         uids = [[uid for uid, member in self._members.items() if member.lane is lane] for lane in self._lanes]
         lanes = [[self._members[uid].holding for uid in each] for each in uids]
-        for lane, place in self._keeper.relieve(lanes):
+        put_off = self._keeper.relieve([*lanes, *map(_of_aside, self._aside.values())])
+        if put_off and self._aside:
+            self._let_go(*self._aside.values())
+            put_off = self._keeper.relieve(lanes)
+        for lane, place in put_off:
             self._put_off(uids[lane][place])
 
     def _put_off(self, uid: int) -> None:
@@ -196,8 +235,8 @@ class Roster:
         logger.info("%s is put off: memory is short", member.job.sequence)
         self.stand_in_line(member)
 
-    def _holdings(self, lane: Track) -> list[Holding]:
-        return [member.holding for member in self._members.values() if member.lane is lane]
+    def _holdings(self, lane: Track, but: Member | None = None) -> list[Holding]:
+        return [each.holding for each in self._members.values() if each.lane is lane and each is not but]
 
     # -- what is told of them --------------------------------------------------------------------
 
@@ -211,3 +250,9 @@ class Roster:
                 yield member.job.sequence, AGAIN
             else:
                 yield member.job.sequence, self._why if self._why and not place else TURN
+
+
+def _of_aside(member: Member) -> list[Holding]:
+    """A batch of its own, of what is computed of it."""
+    assert member.kept is not None
+    return [replace(member.holding, length=member.kept.done)]

@@ -78,6 +78,11 @@ class WaitingLine(Generic[T]):
     def __len__(self) -> int:
         return len(self._heap)
 
+    @property
+    def first(self) -> T | None:
+        """Who is next; None: nobody waits."""
+        return self._heap[0].job if self._heap else None
+
     def in_order(self) -> list[T]:
         """First who is next."""
         return [waiting.job for waiting in sorted(self._heap)]

@@ -83,6 +83,14 @@ class Index:
         self._use([node for node, _ in path])
         return Hit(sum(count for _, count in path), tuple((node.id, count) for node, count in path))
 
+    def known(self, tokens: Sequence[int]) -> int:
+        """How many tokens of these are kept, whether or not a prompt can begin with them."""
+        return sum(count for _, count in walk(self._root, run_of(tokens)))
+
+    def cost(self, tokens: int) -> int:
+        """Bytes on this rank of so many more tokens that are kept, and of a state at their end."""
+        return tokens * self._token_bytes + self._state_bytes
+
     def _usable(self, tokens: Sequence[int], at_most: int) -> list[tuple[Node, int]]:
         path = walk(self._root, run_of(tokens[: max(at_most, 0)]))
         if not self.sliceable:

@@ -9,7 +9,7 @@ from bus.messages.base import SequenceId
 from bus.messages.engine import Budget, Refused, Step, Submit
 from bus.messages.generation import Delta, Format, Prompt, Sampling, Stopping, TextPrompt
 from engine.batch import Batch
-from engine.conductor import alone
+from engine.conductor import Conductor, alone
 from engine.constraints.grammars import Grammars
 from engine.drafting.drafter import Drafter
 from engine.gauges import Gauges
@@ -46,13 +46,18 @@ class Harness:
         budget: Budget | None = None,
         guesser: Guesser | None = None,
         sequence_of: Callable[[Job, Loaded], Sequence] = sequence_of,
+        stepper_of: Callable[[Gauges, Equipment], Conductor] | None = None,
     ) -> None:
+        """`stepper_of`: an instance of several ranks; None: of one."""
         self.gauges = Gauges()
         self.inbox: SimpleQueue[Work] = SimpleQueue()
         self.said: list[Step | Refused] = []
         grammars = Grammars(loaded.tokenizer)
-        stepper = alone(loaded.stage, self.gauges, Equipment(grammars))
-        self.batch = Batch(stepper)
+        equipment = Equipment(grammars)
+        stepper = stepper_of(self.gauges, equipment) if stepper_of else None
+        self.stepper = stepper = stepper or alone(loaded.stage, self.gauges, equipment)
+        self.batches = [Batch(stepper, lane) for lane in range(stepper.lanes)]
+        self.batch = self.batches[0]
         threads = Threads()
         warm = warm_up(stepper, self.batch, Pace(gap_s), loaded.context, len(loaded.tokenizer), threads)
         self.vocabulary = warm.vocabulary
@@ -64,7 +69,7 @@ class Harness:
         self.intake = Intake(loaded.tokenizer, loaded.context, warm.vocabulary, grammars=grammars)
         self.loop = StepLoop(
             stepper=stepper,
-            batches=[self.batch],
+            batches=self.batches,
             sequence_of=lambda job: sequence_of(job, loaded),
             vocabulary=warm.vocabulary,
             inbox=self.inbox,
@@ -100,7 +105,7 @@ class Harness:
         """Whole steps: one that has told its tokens goes on with its slice in the loop's next turn."""
         for _ in range(times):
             self.loop.turn()
-            while self.batch.under_way:
+            while any(batch.under_way for batch in self.batches):
                 self.loop.turn()
 
     def finish(self, *sequences: SequenceId) -> None:

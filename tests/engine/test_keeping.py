@@ -124,6 +124,23 @@ def test_who_does_not_fit_waits_and_is_told_so_and_the_youngest_is_put_off(
         assert tokens_of(harness, sequence) == greedy(loaded.network, prompt, count)
 
 
+def test_keeping_a_prompt_takes_no_more_than_there_is_beside_who_runs(
+    keeping: Callable[[str], tuple[Harness, Loaded]],
+) -> None:
+    harness, loaded = keeping("llama")
+    size = harness.footprint.sequence(400) + harness.footprint.copying([400])
+    harness.inbox.put(Budget(kv_bytes=size, cache_bytes=1 << 26))
+    for prompt in (PROMPT[:150], (*PROMPT[150:], *PROMPT[:150]), PROMPT):
+        needed = harness.footprint.batch([len(prompt)]) + harness.footprint.copying([len(prompt)])
+        asked = submit(harness, prompt, 40)
+        harness.turn()
+        while not harness.over(asked):
+            assert harness.keeper.nbytes + needed <= size
+            harness.turn()
+        assert tokens_of(harness, asked) == greedy(loaded.network, prompt, 40)
+    assert harness.keeper.nbytes, "the last answer is kept: it has ended"
+
+
 class Oracle(Guesser):
     """Knows the answers, and guesses right or wrong as a seed has it."""
 
