@@ -11,6 +11,8 @@ import pytest
 from bus.messages.base import SequenceId
 from bus.messages.engine import Budget, Submit
 from bus.messages.generation import Stopping, TokenPrompt
+from engine.drafting.drafter import Drafter
+from engine.guesser import Guess, Guesser
 from engine.loader import Loaded, load
 from tests.engine.conftest import Models
 from tests.engine.harness import GREEDY, Harness
@@ -125,3 +127,36 @@ def test_the_scores_of_a_prompt_are_whole_though_it_gave_way_between_two_slices(
         harness.loop.turn()
     assert [len(harness.deltas(each)[-1].logprobs) for each in scored] == [len(LONG), len(LONG) - 1]
     assert tokens_of(harness, short) == greedy(loaded.network, SHORT, 3)
+
+
+class Remembering(Guesser):
+    """Tells whom it knows something of."""
+
+    def __init__(self) -> None:
+        super().__init__(Drafter())
+        self.known: set[int] = set()
+
+    def learn(self, guess: Guess, chosen: Sequence[int], took_s: float) -> None:
+        super().learn(guess, chosen, took_s)
+        self.known.update(guess.uids)
+
+    def forget(self, uids: Sequence[int]) -> None:
+        super().forget(uids)
+        self.known.difference_update(uids)
+
+
+def test_nothing_is_remembered_of_who_was_cancelled_in_the_middle_of_a_step(models: Models) -> None:
+    folder, guesser = models("llama"), Remembering()
+    loaded = load(folder, None, lambda doing, progress: None)
+    harness = Harness(loaded, guesser=guesser, stepper_of=lambda *rest: staged(folder, 2, 2, *rest)[0])
+    asked = [submit(harness, f"asked {place}", SHORT, 60) for place in range(6)]
+    last = submit(harness, "last", SHORT, 60)
+    while not all(map(harness.deltas, (*asked, last))):
+        harness.loop.turn()
+    assert guesser.known
+    for each in asked:
+        harness.cancel(each)
+        harness.loop.turn()
+    while not harness.over(last):
+        harness.loop.turn()
+    assert not guesser.known
