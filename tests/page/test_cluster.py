@@ -139,6 +139,14 @@ async def test_a_stop_that_fails_says_so_and_can_be_pressed_again(status: Page, 
     assert stand_in.cancelled.qsize() == 2
 
 
+async def test_a_stop_that_wants_a_key_asks_for_one(status: Page, stand_in: StandIn) -> None:
+    stand_in.publish(request())
+    stand_in.cancel_status = 401
+    await status.get_by_role("button", name="Stop request").click()
+    await expect(status.locator(".request .problem")).to_contain_text("Not stopped")
+    await expect(status.get_by_label("API key")).to_be_focused()
+
+
 async def test_a_focused_button_keeps_the_focus_while_figures_change(status: Page, stand_in: StandIn) -> None:
     stand_in.publish(request("chatcmpl-2", started_at=2.0))
     button = status.get_by_role("button", name="Stop request chatcmpl-2")
