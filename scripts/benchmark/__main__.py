@@ -90,6 +90,8 @@ def peers(wish: str | None, blas: str) -> tuple[MlxLm, ...]:
             return (lent,)
         case "stock":
             return (shipped,)
+        case "none":
+            return ()
         case _:
             return (lent, shipped) if blas else (shipped,)
 
@@ -116,8 +118,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round's figures to this file")
     parser.add_argument(
         "--peer",
-        choices=["openblas", "stock"],
-        help="compare only with mlx_lm.server on the system's OpenBLAS, or as it is shipped",
+        choices=["openblas", "stock", "none"],
+        help="compare only with mlx_lm.server on the system's OpenBLAS, or as it is shipped, or with nobody",
     )
     return parser
 

@@ -304,6 +304,7 @@ def test_numbers_show_three_digits() -> None:
 def test_peers_are_compared_with_the_same_blas_first() -> None:
     assert [peer.blas for peer in peers(None, "/lib/blas.so")] == ["/lib/blas.so", ""]
     assert [peer.blas for peer in peers("stock", "/lib/blas.so")] == [""]
+    assert peers("none", "/lib/blas.so") == ()
     assert [peer.name for peer in peers(None, "")] == ["mlx_lm.server"]
 
 

@@ -3,13 +3,13 @@
 import time
 import urllib.error
 import urllib.request
+from math import nan
 
 from scripts.benchmark.contenders import Contender, Ours, Server, running
 from scripts.benchmark.measures import Aim, Measure, Section, Target
 from scripts.benchmark.models import SMALL
 from scripts.benchmark.process import ProcessDied
 from scripts.benchmark.rig import READY_S, Rig
-from scripts.benchmark.stats import gaps, median
 from scripts.benchmark.traffic import Seen
 
 PROMPT_TOKENS = 400
@@ -80,10 +80,15 @@ class _Measures:
 
     def add(self, contender: str, answers: list[Seen]) -> None:
         firsts = [one.first_token_s for one in answers]
-        tokens = [median(gaps(one.token_s)) for one in answers]
+        tokens = [(one.token_s[-1] - one.token_s[0]) / (len(one.token_s) - 1) for one in answers]
         for measures, values in ((self.ttft, firsts), (self.token, tokens)):
             for measure, value in zip(measures, values, strict=True):
                 measure.add(contender, 1000 * value)
-        self.ttft_times.add(contender, firsts[0] / firsts[1])
-        self.token_times.add(contender, tokens[0] / tokens[1])
-        self.noise.add(contender, firsts[2] / firsts[3])
+        self.ttft_times.add(contender, times(firsts[0], firsts[1]))
+        self.token_times.add(contender, times(tokens[0], tokens[1]))
+        self.noise.add(contender, times(firsts[2], firsts[3]))
+
+
+def times(one: float, other: float) -> float:
+    """One over the other; nan where a client that got no processor saw all of an answer at once."""
+    return one / other if other > 0 else nan
