@@ -81,8 +81,8 @@ def test_it_is_a_llama_in_float32_that_two_ranks_could_share() -> None:
 
 
 def test_held_out_questions_are_answered_with_the_facts(encoder: Encoder) -> None:
-    """`scripts/measure_guide.py` asks all of them: nine of ten are right. For a quarter, one standard error of
-    that is 0.03."""
+    """`scripts/measure_guide.py` asks all of them: nine of ten are right. For a quarter, one standard error
+    of that is 0.03."""
     questions = [each for each in held_out() if each.kind.startswith("topic")][::4]
     answered = ask(questions, encoder, load_answerer(GUIDE))
 
