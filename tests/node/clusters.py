@@ -5,15 +5,16 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from actors.gateway import View
 from actors.running.watchdog import Deadlines
 from bus.messages.base import InstanceId, NodeId
 from bus.messages.engine import Phase
-from bus.messages.facts import DeclaredFact, InstanceFact
+from bus.messages.facts import DeclaredFact, InstanceFact, ModelFact
 from bus.messages.generation import Refusal
 from bus.messages.placement import Instance, Wish
 from exo_actors.node import Node
 from exo_actors.settings import Settings, read
-from tests.node.nodes import MOMENTS_S, running, until
+from tests.node.nodes import LEARNT, MOMENTS_S, running, until
 
 KEY = "a key that only the nodes of this test know"
 
@@ -40,6 +41,7 @@ async def cluster(
     count: int, data_dir: Path, models_dir: Path, *arguments: str, deadlines: Deadlines | None = None
 ) -> AsyncIterator[list[Node]]:
     """So many nodes, `n0`, `n1`, ..., that know each other; the first one is the coordinator."""
+    models = _models_in(models_dir)
     async with AsyncExitStack() as stack:
         nodes: list[Node] = []
         for index in range(count):
@@ -48,6 +50,8 @@ async def cluster(
             nodes.append(await stack.enter_async_context(running(settings, deadlines)))
         for node in nodes:
             await joined(node, count)
+            for other in nodes:
+                await knows_copies(node, node_id(other), models)
         yield nodes
 
 
@@ -59,6 +63,23 @@ async def joined(node: Node, count: int) -> None:
         changes = node.bus.view.changes()
         while len(mesh.members) + 1 < count:
             await anext(aiter(changes))
+
+
+async def knows_copies(node: Node, other: NodeId, models: set[str]) -> None:
+    """Wait until a node knows that a member has these models: that it is a member comes first."""
+    view = node.bus.view
+    changes = view.changes()
+    async with asyncio.timeout(MOMENTS_S):
+        while not models <= _copies(view, other):
+            await anext(aiter(changes))
+
+
+def _models_in(models_dir: Path) -> set[str]:
+    return {path.name for path in models_dir.iterdir() if path.name != LEARNT}
+
+
+def _copies(view: View, node: NodeId) -> set[str]:
+    return {fact.id for fact in view.facts().values() if isinstance(fact, ModelFact) and fact.node == node}
 
 
 def node_id(node: Node) -> NodeId:

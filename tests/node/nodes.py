@@ -27,6 +27,8 @@ from exo_actors.settings import Settings, read
 from host import speed
 
 ROOT = Path(__file__).parents[2]
+LEARNT = ".learnt"
+"""Beside the models: what nodes found out about them and the machine."""
 MOMENTS_S = 30.0
 """For what takes a moment, on a machine that is busy with other things."""
 
@@ -43,7 +45,7 @@ def settings(data_dir: Path, models_dir: Path, *models: str) -> Settings:
 @asynccontextmanager
 async def running(settings: Settings, deadlines: Deadlines | None = None) -> AsyncIterator[Node]:
     """A node in this process, on the running loop."""
-    learnt = settings.models_dirs[0] / ".learnt"
+    learnt = settings.models_dirs[0] / LEARNT
     _copy(learnt, settings.data_dir)
     node = Node(settings, deadlines)
     await node.start()
