@@ -139,6 +139,13 @@ class Intake:
                 param,
                 RefusalCode.CONTEXT_LENGTH,
             )
+        if room is not None and room < 2:
+            raise Rejected(
+                "The memory for this model's KV cache has no room for a single answer: give it more "
+                "(--kv-memory, or kv_bytes of its instance), or place a smaller model.",
+                None,
+                RefusalCode.DOES_NOT_FIT,
+            )
         if room is not None and count >= room:
             raise Rejected(
                 f"The memory that this model has for its KV cache holds {room} tokens, prompt and answer "

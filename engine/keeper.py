@@ -142,12 +142,13 @@ class Keeper:
         """The longest prompt and answer together that memory has room for; None: as long as one likes."""
         return room_ever(self._footprint, self.budget) if self.budget is not None else None
 
-    def admits(self, lanes: Lanes, lane: int, candidate: Holding) -> Verdict:
-        """Whether a sequence may begin; what is kept makes room for it."""
+    def admits(self, lanes: Lanes, lane: int, candidate: Holding, tokens: Sequence[int]) -> Verdict:
+        """Whether a sequence may begin; what is kept makes room for it, but what it begins with goes last."""
         if self.budget is None:
             return Admit()
         verdict = admits(self._footprint, self.budget, lanes, lane, candidate, self.nbytes)
-        if isinstance(verdict, Admit) and verdict.prefix_bytes is not None:
+        if isinstance(verdict, Admit) and verdict.prefix_bytes is not None and self._index is not None:
+            self._index.match(tokens, len(tokens) - 1)
             self._shrink(verdict.prefix_bytes)
         return verdict
 

@@ -303,8 +303,8 @@ class StepLoop:
             member = self._roster.get(part.uid)
             if member is not None:
                 eta = self._pace.remaining_s(part.total - part.done, part.done, self._decoding)
-                cached = member.sequence.cached
-                found.append(Prefilled(member.job.sequence, part.done, part.total, round(eta, 2), cached))
+                total, cached = len(member.job.tokens), member.sequence.cached
+                found.append(Prefilled(member.job.sequence, part.done, total, round(eta, 2), cached))
         return tuple(found)
 
     def _refuse(self, failed: Sequence[tuple[int, str]]) -> None:

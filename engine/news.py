@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from bus.messages.base import SequenceId
 from bus.messages.engine import Prefilled, Queued, Refused, Step
@@ -11,10 +11,22 @@ from bus.messages.generation import Delta, Refusal, RefusalCode
 Post: TypeAlias = Callable[[Step | Refused], None]
 
 
+AGAIN_S: Final = 1.0
+"""How soon a sequence whose place is the same is told another reason: figures in it change all the time."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Place:
     place: int
     reason: str
+    told_s: float
+    """On the monotonic clock."""
+
+    def stands(self, other: "_Place | None") -> bool:
+        """Whether nothing need be told that was not told by the other."""
+        if other is None or other.place != self.place:
+            return False
+        return other.reason == self.reason or self.told_s - other.told_s < AGAIN_S
 
 
 class News:
@@ -32,17 +44,21 @@ class News:
         if deltas or prefilled:
             self._unsaid.append(Step(self.steps, deltas, prefilled))
 
-    def line(self, waiting: list[tuple[SequenceId, str]]) -> None:
-        """Who waits, in order, and what for; said of those for whom that has changed."""
-        places = {sequence: _Place(place, reason) for place, (sequence, reason) in enumerate(waiting)}
-        changed = tuple(
-            Queued(sequence, now.place, now.reason)
-            for sequence, now in places.items()
-            if self._places.get(sequence) != now
-        )
-        self._places = places
+    def line(self, waiting: list[tuple[SequenceId, str]], now_s: float) -> None:
+        """Who waits, in order, and what for; said of those for whom that has changed. `now_s` on the
+        monotonic clock."""
+        told: dict[SequenceId, _Place] = {}
+        changed = []
+        for place, (sequence, reason) in enumerate(waiting):
+            now, before = _Place(place, reason, now_s), self._places.get(sequence)
+            if before is not None and now.stands(before):
+                told[sequence] = before
+            else:
+                told[sequence] = now
+                changed.append(Queued(sequence, place, reason))
+        self._places = told
         if changed:
-            self._unsaid.append(Step(self.steps, queued=changed))
+            self._unsaid.append(Step(self.steps, queued=tuple(changed)))
 
     def refuse(self, sequence: SequenceId, code: RefusalCode, message: str) -> None:
         self._unsaid.append(Refused(sequence, Refusal(code, message)))

@@ -1,6 +1,7 @@
 """Who is computed, who waits, and who gives way to whom."""
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -137,11 +138,13 @@ class Roster:
         lanes[place] += [each.holding for each in group]
         resting = [each for each in self._aside.values() if each is not member]
         aside = [[giving.holding]] if giving is not None else []
-        verdict = self._keeper.admits([*lanes, *map(_of_aside, resting), *aside], place, member.holding)
+        verdict = self._keeper.admits(
+            [*lanes, *map(_of_aside, resting), *aside], place, member.holding, member.entry.tokens
+        )
         if isinstance(verdict, Wait) and giving is None and resting and not any(lanes):
             # Else nobody would ever go on: they wait behind this one.
             self._let_go(*resting)
-            verdict = self._keeper.admits(lanes, place, member.holding)
+            verdict = self._keeper.admits(lanes, place, member.holding, member.entry.tokens)
         return verdict
 
     def _follows(self, member: Member, group: Sequence[Member], but: Member | None = None) -> bool:
@@ -230,6 +233,9 @@ class Roster:
         assert member.lane is not None
         member.lane.batch.remove([uid])
         self._guesser.forget([uid])
+        if not member.sequence.generated:  # what was kept of its prompt may be gone when it goes on
+            self.cached -= member.sequence.cached
+            member.sequence.cached = 0
         member.renewed()
         self.preempted += 1
         logger.info("%s is put off: memory is short", member.job.sequence)
@@ -242,7 +248,7 @@ class Roster:
 
     def tell_line(self) -> None:
         """Who waits, and what for."""
-        self._news.line(list(self._reasons()))
+        self._news.line(list(self._reasons()), time.monotonic())
 
     def _reasons(self) -> Iterator[tuple[SequenceId, str]]:
         for place, member in enumerate(self._line.in_order()):
