@@ -13,7 +13,7 @@ from mlx.utils import tree_flatten, tree_map
 from mlx_lm import utils
 from mlx_lm.models.cache import make_prompt_cache
 
-from engine.caches import Cache
+from engine.memory.caches import Cache
 
 Processor = Callable[[mx.array, mx.array], mx.array]
 """A logits processor of mlx-lm's kind: changes logits [1, vocabulary] in view of all tokens so far, [n]."""

@@ -17,9 +17,9 @@ import msgspec
 from mlx.nn.layers.base import Module
 
 from engine.border import Network
-from engine.caches import Cache
-from engine.layers import dress, forward_of
-from engine.quantised import why_not
+from engine.memory.caches import Cache
+from engine.memory.quantised import why_not
+from engine.ranks.layers import dress, forward_of
 
 TOKENS: Final = 3
 

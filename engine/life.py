@@ -6,23 +6,23 @@ from typing import Final, Protocol
 
 from bus.keys import Keys
 from bus.messages.engine import Bound, Budget, Connect, FromEngine, Load, Part, Phase, PhaseChange
-from engine.batch import Batch
 from engine.border import limit_cache
-from engine.conductor import Conductor, alone
 from engine.constraints.grammars import Grammars
-from engine.crew import Crew, Unreachable
 from engine.gauges import Gauges
 from engine.inbox import Inbox
-from engine.intake import Intake
 from engine.loader import Loaded, LoadFailed, load, load_stage
-from engine.loop import StepLoop
 from engine.outfit import equipment_of, guesser_of, keeper_of, prepare, shelf_of, tightest
-from engine.pace import Pace
-from engine.rehearsal import rehearse
-from engine.reply import Reply
-from engine.sequence import Sequence
+from engine.ranks.conductor import Conductor, alone
+from engine.ranks.crew import Crew, Unreachable
+from engine.scheduling.batch import Batch
+from engine.scheduling.loop import StepLoop
+from engine.scheduling.pace import Pace
+from engine.scheduling.rehearsal import rehearse
+from engine.scheduling.warmup import LONG, SHORT, warm_up
+from engine.text.intake import Intake
+from engine.text.reply import Reply
+from engine.text.sequence import Sequence
 from engine.threads import Threads
-from engine.warmup import LONG, SHORT, warm_up
 from engine.work import End, Job
 
 logger = logging.getLogger(__name__)

@@ -10,10 +10,10 @@ from typing import Final
 import mlx.core as mx
 
 from engine.border import Network, limit_cache
-from engine.decoding import Decoding, habits
-from engine.detokenizer import Detokenizer, Spelling, Vocabulary, WindowDetokenizer, token_bytes
-from engine.stage import Stage
-from engine.tokenizer import Tokenizer
+from engine.ranks.stage import Stage
+from engine.sampling.decoding import Decoding, habits
+from engine.text.detokenizer import Detokenizer, Spelling, Vocabulary, WindowDetokenizer, token_bytes
+from engine.text.tokenizer import Tokenizer
 from models.card import read_card
 
 logger = logging.getLogger(__name__)

@@ -5,20 +5,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bus.messages.engine import Budget, Load, Part
-from engine.conductor import Conductor
 from engine.constraints.errors import GrammarError
 from engine.constraints.grammars import Grammars
 from engine.drafting.drafter import Drafter
 from engine.drafting.model import load_draft
 from engine.drafting.verify import can_forget
-from engine.footprint import Footprint
-from engine.guesser import Guesser
-from engine.keeper import Keeper
 from engine.loader import Loaded, LoadFailed
+from engine.memory.footprint import Footprint
 from engine.prefixes.disk import Shelf, fingerprint
 from engine.prefixes.index import Index
 from engine.prefixes.layers import is_sliceable
-from engine.rank import Equipment
+from engine.ranks.conductor import Conductor
+from engine.ranks.rank import Equipment
+from engine.scheduling.guesser import Guesser
+from engine.scheduling.keeper import Keeper
 from models.pooling import read_pooling
 
 logger = logging.getLogger(__name__)

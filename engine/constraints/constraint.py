@@ -10,7 +10,7 @@ from llguidance import LLMatcher
 from numpy.typing import NDArray
 
 from engine.constraints.words import Thinking, Words
-from engine.reply import Channel, Splitter
+from engine.text.reply import Channel, Splitter
 
 NOTHING_LEFT: Final = "no token is left that the format allows"
 

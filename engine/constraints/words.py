@@ -9,8 +9,8 @@ from typing import Protocol
 from llguidance import LLTokenizer, TokenizerWrapper
 
 from engine.constraints.errors import GrammarError
-from engine.detokenizer import Spelling, token_bytes
-from engine.reply import Splitter
+from engine.text.detokenizer import Spelling, token_bytes
+from engine.text.reply import Splitter
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ import mlx.core as mx
 from mlx_lm.models.cache import CacheList, KVCache, RotatingKVCache
 
 from engine.border import Network
-from engine.caches import Cache, compute, fresh_like, joined, merged
 from engine.drafting.verify import agreement, can_forget, forget
 from engine.loader import LoadFailed, explain
-from engine.tokenizer import Tokenizer
+from engine.memory.caches import Cache, compute, fresh_like, joined, merged
+from engine.text.tokenizer import Tokenizer
 
 PREFILLED_AT_ONCE: Final = 256
 """Tokens of prompts that one call may compute, of all sequences together."""

@@ -11,7 +11,7 @@ from typing import Final, Protocol, cast
 
 import mlx.core as mx
 
-from engine.caches import Cache
+from engine.memory.caches import Cache
 
 SLACK: Final = 64
 """Tokens of padding that all rows may have in common before it is cut off."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
-from engine.pace import Line
+from engine.scheduling.pace import Line
 
 MOST: Final = 8
 """Guesses for each row."""

@@ -8,8 +8,8 @@ from typing import Final, Protocol, TypeAlias, cast
 import mlx.core as mx
 from mlx_lm.models.cache import BatchKVCache, KVCache, QuantizedKVCache, RotatingKVCache
 
-from engine.caches import Cache
-from engine.quantised import BatchQuantisedCache, QuantisedCache
+from engine.memory.caches import Cache
+from engine.memory.quantised import BatchQuantisedCache, QuantisedCache
 
 TOKEN_AXIS: Final = 2
 

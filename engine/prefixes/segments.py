@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from engine.caches import Cache
+from engine.memory.caches import Cache
 from engine.prefixes.layers import (
     Piece,
     arrays_in,
@@ -16,7 +16,7 @@ from engine.prefixes.layers import (
     set_state,
     state_of,
 )
-from engine.store_orders import Forget, Keep, Mark, Split
+from engine.ranks.store_orders import Forget, Keep, Mark, Split
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from bus.messages.engine import Budget
 from bus.messages.facts import ModelFact, NodeFact, Shape
 from bus.messages.generation import RefusalCode
 from bus.messages.placement import Previews, Sharding, Wish
-from engine.admission import room_ever
-from engine.footprint import Footprint, Layer
+from engine.memory.admission import room_ever
+from engine.memory.footprint import Footprint, Layer
 from tests.actors.planner_examples import GIB, MODEL, copies, node, shape
 
 DRAFT = ModelId("a/draft")

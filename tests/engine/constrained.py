@@ -16,8 +16,8 @@ from engine.constraints.constraint import Constraint
 from engine.constraints.grammars import Grammars
 from engine.constraints.masks import fill
 from engine.constraints.words import CallMarkers, Thinking
-from engine.detokenizer import Spelling
-from engine.reply import Channel, Segment, Splitter
+from engine.text.detokenizer import Spelling
+from engine.text.reply import Channel, Segment, Splitter
 
 GUIDE = Path(__file__).parent.parent.parent / "models" / "guide"
 

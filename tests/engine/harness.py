@@ -8,24 +8,24 @@ from queue import SimpleQueue
 from bus.messages.base import SequenceId
 from bus.messages.engine import Budget, Refused, Step, Submit
 from bus.messages.generation import Delta, Format, Prompt, Sampling, Stopping, TextPrompt
-from engine.batch import Batch
-from engine.conductor import Conductor, alone
 from engine.constraints.grammars import Grammars
 from engine.drafting.drafter import Drafter
 from engine.gauges import Gauges
-from engine.guesser import Guesser
-from engine.intake import Intake
-from engine.keeper import Keeper
 from engine.life import sequence_of
 from engine.loader import Loaded
-from engine.loop import StepLoop
-from engine.pace import Pace
 from engine.prefixes.index import Index
 from engine.prefixes.layers import is_sliceable
-from engine.rank import Equipment
-from engine.sequence import Sequence
+from engine.ranks.conductor import Conductor, alone
+from engine.ranks.rank import Equipment
+from engine.scheduling.batch import Batch
+from engine.scheduling.guesser import Guesser
+from engine.scheduling.keeper import Keeper
+from engine.scheduling.loop import StepLoop
+from engine.scheduling.pace import Pace
+from engine.scheduling.warmup import warm_up
+from engine.text.intake import Intake
+from engine.text.sequence import Sequence
 from engine.threads import Threads
-from engine.warmup import warm_up
 from engine.work import Drop, Job, Work
 
 GREEDY = Sampling(temperature=0.0)

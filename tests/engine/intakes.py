@@ -11,10 +11,10 @@ from bus.messages.generation import (
     Sampling,
     Stopping,
 )
-from engine.intake import Intake
-from engine.marks import QUESTIONS
-from engine.template import Ending
-from engine.thinking import Template
+from engine.text.intake import Intake
+from engine.text.marks import QUESTIONS
+from engine.text.template import Ending
+from engine.text.thinking import Template
 from engine.work import Job
 
 CONTEXT = 100

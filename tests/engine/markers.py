@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from mlx_lm.generate import make_text_state_machine
 
-from engine.tokenizer import Machine
+from engine.text.tokenizer import Machine
 
 
 @dataclass
@@ -25,6 +25,6 @@ THINKS_AND_CALLS = Markers()
 
 
 def machine(markers: Markers) -> Machine:
-    """What engine.tokenizer.MarkerSplitter walks through."""
+    """What engine.text.tokenizer.MarkerSplitter walks through."""
     made: Machine = make_text_state_machine(markers)
     return made

@@ -10,11 +10,11 @@ from typing import cast
 import mlx.core as mx
 
 from engine.border import Network
-from engine.caches import Cache, compute, merged
+from engine.memory.caches import Cache, compute, merged
 from engine.prefixes.index import Index
 from engine.prefixes.layers import is_sliceable
 from engine.prefixes.segments import Segments
-from engine.store_orders import Fetch, Forget, Keep, Mark, Save, Split, StoreOrder
+from engine.ranks.store_orders import Fetch, Forget, Keep, Mark, Save, Split, StoreOrder
 
 Quantise = Callable[[list[Cache]], list[Cache]]
 """What is made of a model's own caches."""

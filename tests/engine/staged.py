@@ -12,12 +12,12 @@ import mlx.core as mx
 import msgspec
 
 from engine.border import Network
-from engine.conductor import Conductor
 from engine.gauges import Gauges
-from engine.hop import Inlet, Parcel
-from engine.plan import Plan, Result
-from engine.rank import Equipment, Rank, Way
-from engine.stage import Stage
+from engine.ranks.conductor import Conductor
+from engine.ranks.hop import Inlet, Parcel
+from engine.ranks.plan import Plan, Result
+from engine.ranks.rank import Equipment, Rank, Way
+from engine.ranks.stage import Stage
 
 
 class Wire:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bus.messages.engine import Budget
-from engine.admission import (
+from engine.memory.admission import (
     AHEAD,
     MARGIN,
     Admit,
@@ -22,7 +22,7 @@ from engine.admission import (
     pressed,
     room_ever,
 )
-from engine.footprint import ENDLESS, Footprint, Layer
+from engine.memory.footprint import ENDLESS, Footprint, Layer
 
 PLAIN = Footprint(((Layer(token_bytes=100), 10),), step=1)
 """A thousand bytes per token; three tenths of a lane's bytes to copy it."""

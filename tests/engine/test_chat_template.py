@@ -14,10 +14,10 @@ from tokenizers import Tokenizer as Tokens
 
 from bus.messages.generation import ChatMessage, ChatPrompt, InfillPrompt
 from engine.constraints.words import CallMarkers, Thinking
-from engine.infill import NoInfill, infill
-from engine.template import ChatTemplate, Rendered
-from engine.thinking import Template, Wish, options, template_of, template_of_function
-from engine.tokenizer import Tokenizer
+from engine.text.infill import NoInfill, infill
+from engine.text.template import ChatTemplate, Rendered
+from engine.text.thinking import Template, Wish, options, template_of, template_of_function
+from engine.text.tokenizer import Tokenizer
 from engine.tools.calls import Begun, More
 
 GUIDE = Path(__file__).parents[2] / "models" / "guide"

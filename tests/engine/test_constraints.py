@@ -12,7 +12,7 @@ from bus.messages.generation import CallFormat, Format, GrammarFormat, JsonForma
 from engine.constraints.errors import GrammarError
 from engine.constraints.grammars import Grammars
 from engine.constraints.masks import apply, fill
-from engine.detokenizer import Spelling
+from engine.text.detokenizer import Spelling
 from tests.engine.constrained import FakeSource, Walker, answers, plain
 from tests.engine.schemas import NAMED, REFUSED, Schema, made_up
 

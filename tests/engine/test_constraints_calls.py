@@ -13,7 +13,7 @@ from bus.messages.generation import CallFormat, JsonFormat
 from engine.constraints.errors import GrammarError
 from engine.constraints.grammars import Grammars
 from engine.constraints.words import CallMarkers
-from engine.reply import Channel, Segment
+from engine.text.reply import Channel, Segment
 from tests.engine.constrained import FakeSource, answers
 
 SEEDS = range(4)

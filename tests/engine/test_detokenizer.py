@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.detokenizer import (
+from engine.text.detokenizer import (
     SPACE,
     Detokenizer,
     Spelling,

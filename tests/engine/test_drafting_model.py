@@ -15,7 +15,7 @@ from engine.border import Network
 from engine.drafting.drafter import SURE, Drafter
 from engine.drafting.model import BEHIND, DraftModel, load_draft, mismatch, supports
 from engine.loader import Loaded, LoadFailed
-from engine.tokenizer import Tokenizer
+from engine.text.tokenizer import Tokenizer
 from scripts.make_model import make_model
 
 PROMPTS = [[(7 * index + row * index**2) % 500 + 20 for index in range(9 + 7 * row)] for row in range(4)]

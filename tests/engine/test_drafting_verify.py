@@ -13,9 +13,9 @@ import pytest
 from mlx_lm.models.cache import BatchKVCache
 
 from engine.border import Network
-from engine.caches import Cache, joined, merged
 from engine.drafting.verify import SLACK, Verdict, can_forget, forget, verify
-from engine.quantised import quantise
+from engine.memory.caches import Cache, joined, merged
+from engine.memory.quantised import quantise
 from scripts.make_model import make_model
 
 PROMPTS = [[(7 * index + row * index**2) % 500 + 20 for index in range(9 + 11 * row)] for row in range(4)]

@@ -12,9 +12,9 @@ import pytest
 from mlx_lm.models.cache import ArraysCache, CacheList, ChunkedKVCache, KVCache
 
 from engine.border import Network
-from engine.caches import Cache, joined, merged
-from engine.footprint import ENDLESS, STEP, Footprint, Layer
-from engine.quantised import quantise
+from engine.memory.caches import Cache, joined, merged
+from engine.memory.footprint import ENDLESS, STEP, Footprint, Layer
+from engine.memory.quantised import quantise
 from scripts.make_model import make_model
 
 SLICE = 64

@@ -12,8 +12,8 @@ from bus.messages.base import SequenceId
 from bus.messages.engine import Budget, Submit
 from bus.messages.generation import Stopping, TokenPrompt
 from engine.drafting.drafter import Drafter
-from engine.guesser import Guess, Guesser
 from engine.loader import Loaded, load
+from engine.scheduling.guesser import Guess, Guesser
 from tests.engine.conftest import Models
 from tests.engine.harness import GREEDY, Harness
 from tests.engine.reference import greedy

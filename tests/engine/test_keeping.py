@@ -10,8 +10,8 @@ import pytest
 from bus.messages.base import SequenceId
 from bus.messages.engine import Budget, Step
 from bus.messages.generation import JsonFormat, Stopping, TokenPrompt
-from engine.guesser import Guess, Guesser
 from engine.loader import Loaded, load
+from engine.scheduling.guesser import Guess, Guesser
 from tests.engine.conftest import Models
 from tests.engine.harness import GREEDY, Harness
 from tests.engine.reference import greedy

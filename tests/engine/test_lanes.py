@@ -12,11 +12,11 @@ import msgspec
 import pytest
 
 from engine.border import Network
-from engine.hop import Parcel
-from engine.plan import Insertion, Plan, Result
-from engine.rank import Equipment, Rank, Way
-from engine.stage import Stage
-from engine.steps import Entry
+from engine.ranks.hop import Parcel
+from engine.ranks.plan import Insertion, Plan, Result
+from engine.ranks.rank import Equipment, Rank, Way
+from engine.ranks.stage import Stage
+from engine.ranks.steps import Entry
 from scripts.make_model import make_model
 from tests.engine.reference import greedy_of
 

@@ -9,12 +9,12 @@ import pytest
 from bus.messages.base import SequenceId
 from bus.messages.engine import FromEngine, Load, Phase, PhaseChange, Step, Submit
 from bus.messages.generation import Sampling, Stopping, TextPrompt
-from engine.conductor import Conductor
 from engine.gauges import Gauges
 from engine.inbox import Inbox
-from engine.intake import Intake
 from engine.life import live
-from engine.steps import Stepped
+from engine.ranks.conductor import Conductor
+from engine.ranks.steps import Stepped
+from engine.text.intake import Intake
 from engine.threads import Threads
 from engine.work import Drop, End
 from tests.engine.conftest import Models

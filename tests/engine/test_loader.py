@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.detokenizer import WindowDetokenizer
 from engine.loader import Loaded, LoadFailed, Speller, load
+from engine.text.detokenizer import WindowDetokenizer
 from tests.engine.conftest import Models
 
 
@@ -132,8 +132,8 @@ def test_tokens_become_the_text_that_they_came_from(loaded: Loaded, text: str) -
 def test_a_tokenizer_that_does_not_tell_its_spelling_is_asked_for_each_text(
     loaded: Loaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from engine.detokenizer import Spelling
-    from engine.tokenizer import Tokenizer
+    from engine.text.detokenizer import Spelling
+    from engine.text.tokenizer import Tokenizer
 
     monkeypatch.setattr(Tokenizer, "spelling", lambda self: (Spelling.OPAQUE, False))
     speller = Speller(loaded.tokenizer)

@@ -6,11 +6,11 @@ import mlx.core as mx
 import pytest
 
 from bus.messages.generation import FinishReason, RefusalCode, Sampling, Stopping
-from engine.guard import Guard
 from engine.life import sequence_of
 from engine.loader import Loaded
-from engine.reply import Reply
-from engine.sequence import Sequence
+from engine.sampling.guard import Guard
+from engine.text.reply import Reply
+from engine.text.sequence import Sequence
 from engine.work import End, Job
 from tests.engine.harness import Harness
 

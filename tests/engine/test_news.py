@@ -2,7 +2,7 @@
 
 from bus.messages.base import SequenceId
 from bus.messages.engine import Queued, Refused, Step
-from engine.news import AGAIN_S, News
+from engine.scheduling.news import AGAIN_S, News
 
 FIRST, SECOND = SequenceId("first"), SequenceId("second")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.pace import IDLE_S, LARGEST, SMALLEST, STRETCH, Line, Pace
+from engine.scheduling.pace import IDLE_S, LARGEST, SMALLEST, STRETCH, Line, Pace
 
 START_S = 0.0002
 SLOPE_S = 4e-7

@@ -11,10 +11,10 @@ import mlx.core as mx
 import msgspec
 import pytest
 
+from engine.memory.quantised import quantise
 from engine.prefixes.disk import Shelf, fingerprint
 from engine.prefixes.index import Index
 from engine.prefixes.segments import Segments
-from engine.quantised import quantise
 from scripts.make_model import make_model
 from tests.engine.conftest import Models
 from tests.engine.prefixes import KeepingModel

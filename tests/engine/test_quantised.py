@@ -14,9 +14,9 @@ import pytest
 from mlx_lm.models.cache import ArraysCache, CacheList, KVCache, QuantizedKVCache, RotatingKVCache
 
 from engine.border import Network
-from engine.caches import Cache, compute, joined, merged, split
 from engine.examine import examine
-from engine.quantised import BITS, BatchQuantisedCache, QuantisedCache, quantise, why_not
+from engine.memory.caches import Cache, compute, joined, merged, split
+from engine.memory.quantised import BITS, BatchQuantisedCache, QuantisedCache, quantise, why_not
 from scripts.guide.network import build, save_weights
 from scripts.make_model import make_model, random_weights
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from bus.messages.generation import ToolCallDelta
-from engine.reply import Reply, Said
-from engine.tokenizer import MarkerSplitter
+from engine.text.reply import Reply, Said
+from engine.text.tokenizer import MarkerSplitter
 from engine.tools.calls import Call, as_call
 from engine.tools.formats import ToolFormat
 from tests.engine.markers import THINKS_AND_CALLS, machine

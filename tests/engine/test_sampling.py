@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.decoding import Decoding
-from engine.penalties import Penalties
-from engine.sampling import BatchSampler, Row, draw
+from engine.sampling.decoding import Decoding
+from engine.sampling.penalties import Penalties
+from engine.sampling.rows import BatchSampler, Row, draw
 
 PROBABILITIES = [0.4, 0.3, 0.15, 0.1, 0.05]
 LOGPROBS = [math.log(probability) for probability in PROBABILITIES]

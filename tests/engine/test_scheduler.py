@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.scheduler import Fit, Room, WaitingLine, rank
+from engine.scheduling.scheduler import Fit, Room, WaitingLine, rank
 
 
 def line(*prompts: tuple[str, int, float]) -> WaitingLine[str]:

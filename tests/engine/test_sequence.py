@@ -9,13 +9,13 @@ import pytest
 
 from bus.messages.base import SequenceId
 from bus.messages.generation import Delta, Finish, FinishReason, TokenLogprob, ToolCallDelta
-from engine.decoding import Decoding
-from engine.detokenizer import Vocabulary
-from engine.logprobs import Likely
-from engine.reply import Reply
-from engine.sequence import Sequence as Generated
-from engine.sequence import call_id
-from engine.tokenizer import MarkerSplitter
+from engine.sampling.decoding import Decoding
+from engine.sampling.logprobs import Likely
+from engine.text.detokenizer import Vocabulary
+from engine.text.reply import Reply
+from engine.text.sequence import Sequence as Generated
+from engine.text.sequence import call_id
+from engine.text.tokenizer import MarkerSplitter
 from engine.work import Job
 from tests.engine.markers import THINKS_AND_CALLS, machine
 from tests.engine.tool_formats import FORMS

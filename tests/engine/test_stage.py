@@ -13,10 +13,10 @@ import pytest
 from mlx.nn.layers.base import Module
 
 from engine.border import Network
-from engine.caches import Cache, merged
 from engine.examine import examine, pipeline_problem
-from engine.group import Place
-from engine.stage import Stage
+from engine.memory.caches import Cache, merged
+from engine.ranks.group import Place
+from engine.ranks.stage import Stage
 from scripts.make_model import make_model
 from tests.engine.process import ROOT
 
@@ -61,8 +61,8 @@ import sys
 import mlx.core as mx
 from pathlib import Path
 from engine.border import Network
-from engine.caches import merged
-from engine.stage import Stage
+from engine.memory.caches import merged
+from engine.ranks.stage import Stage
 
 first, end, samples = (int(word) for word in sys.argv[2:])
 stage = Stage(Network(Path(sys.argv[1])), first, end)
@@ -164,7 +164,7 @@ import os
 import sys
 import mlx.core as mx
 import zmq
-from engine.hop import Collective, Inlet, Outlet, Parcel
+from engine.ranks.hop import Collective, Inlet, Outlet, Parcel
 from engine.inbox import Bell
 
 rank, hosts, endpoint = sys.argv[1:]

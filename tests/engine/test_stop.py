@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.stop import StopMatcher
+from engine.text.stop import StopMatcher
 
 TEXTS = st.text(alphabet="abc", max_size=12)
 

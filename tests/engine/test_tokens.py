@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from engine.batch import Batch
-from engine.conductor import alone
 from engine.gauges import Gauges
 from engine.loader import Loaded, load
-from engine.steps import Entry
+from engine.ranks.conductor import alone
+from engine.ranks.steps import Entry
+from engine.scheduling.batch import Batch
 from tests.engine.conftest import Models
 from tests.engine.reference import greedy
 

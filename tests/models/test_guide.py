@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from scripts.guide import words
 from scripts.guide.chatter import repeating
 from scripts.guide.conversation import (
     Call,
@@ -190,6 +191,17 @@ def test_no_held_out_question_is_trained_on(topic: Topic) -> None:
     assert len(topic.held_out) >= 2
     trained |= {" ".join(question.lower().rstrip("?.!").split()) for question in topic.paraphrases}
     assert not trained & {question.lower() for question in topic.held_out}
+
+
+@pytest.mark.parametrize(
+    "listed", [words.PLACES, words.PEOPLE, words.THINGS], ids=["places", "people", "things"]
+)
+def test_no_held_out_word_is_trained_on(listed: tuple[str, ...]) -> None:
+    rng = random.Random(0)
+    trained = {words.one_of(listed, rng, held_out=False) for _ in range(5000)}
+
+    assert len(trained) > len(words.part(listed, False))
+    assert not trained & set(words.part(listed, True))
 
 
 def test_before_any_training_it_can_repeat_most_words(encoder: Encoder) -> None:

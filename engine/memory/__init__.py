@@ -1,0 +1,1 @@
+"""KV caches: what they cost, who may have them, and kinds that mlx-lm lacks."""
