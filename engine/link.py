@@ -195,16 +195,19 @@ class Link:
         return None
 
     def _looked_at(self, submit: Submit, looked: asyncio.Future[Job]) -> None:
-        if looked.cancelled() or submit.sequence not in self._live:
+        if looked.cancelled():
             return
-        match looked.exception():
+        error = looked.exception()  # asked for in any case: else asyncio calls it forgotten
+        if submit.sequence not in self._live:
+            return
+        match error:
             case None:
                 job = looked.result()
                 self._send(Accepted(submit.sequence, job.prompt_tokens))
                 self._inbox.put(job)
             case Rejected() as rejected:
                 self._send(Refused(submit.sequence, rejected.refusal))
-            case error:
+            case _:
                 logger.error("a submission could not be looked at", exc_info=error)
                 failed = Refusal(RefusalCode.ENGINE_FAILED, "The engine failed on this prompt.")
                 self._send(Refused(submit.sequence, failed))
