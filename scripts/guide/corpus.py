@@ -29,13 +29,13 @@ class Corpus:
         self._errands = Errands(read_errands())
         self._mix: tuple[tuple[int, Callable[[random.Random], Conversation]], ...] = (
             (46, self._topic),
-            (7, off_topic),
-            (25, self._errands.calling),
-            (7, self._errands.telling),
-            (4, self._errands.calling_again),
+            (6, off_topic),
+            (30, self._errands.calling),
+            (6, self._errands.telling),
+            (6, self._errands.calling_again),
             (4, self._not_calling),
-            (8, repeating),
-            (5, counting),
+            (5, repeating),
+            (3, counting),
         )
 
     def conversation(self, rng: random.Random) -> Conversation:

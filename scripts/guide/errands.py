@@ -80,6 +80,13 @@ MAKERS: dict[str, Maker] = {
     "formula": _formula,
 }
 
+NAMED = 0.1
+"""Which share of the questions names the tool."""
+ODD = 0.25
+HELD_OUT_ODD = 0.08
+"""Which share of the names of tools and parameters nobody can guess: what is common in training can be learnt
+by heart, and only what is odd makes it read the tool's definition."""
+
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
@@ -122,26 +129,36 @@ def _errand(entry: dict[str, list[str]]) -> Errand:
 def make_task(errand: Errand, rng: random.Random, held_out: bool = False) -> Task:
     """Draw names, values and a wording; when held out, those that are never trained on."""
     name = errand.names[-1] if held_out else _tool_name(errand, rng)
-    parameters = [(_parameter_name(p, rng), p) for p in errand.parameters]
+    parameters = [(_parameter_name(p, rng, held_out), p) for p in errand.parameters]
     if len({chosen for chosen, _ in parameters}) < len(parameters):
         parameters = [(p.names[0], p) for p in errand.parameters]
     values = [p.value(rng, held_out) for _, p in parameters]
-    template = errand.ask[-1] if held_out else rng.choice(errand.ask[:-1])
+    template = errand.ask[-1] if held_out else _wording(errand, rng)
     asked = choose(template, rng).replace("{tool}", name).format(*values)
     tool = define(name, rng.choice(errand.does), [(chosen, p.type) for chosen, p in parameters], rng)
     arguments = {chosen: value for (chosen, _), value in zip(parameters, values, strict=True)}
     return Task(tool, _write(asked, rng), Call(name, arguments))
 
 
+def _wording(errand: Errand, rng: random.Random) -> str:
+    """One of the errand's own; now and then the tool is named, and its values only listed."""
+    if rng.random() >= NAMED:
+        return rng.choice(errand.ask[:-1])
+    values = " and ".join(f"{{{place}}}" for place in range(len(errand.parameters)))
+    return f"[use|call|run] {{tool}} [for|with|on] {values}" if values else "[use|call|run] {tool}"
+
+
 def _tool_name(errand: Errand, rng: random.Random) -> str:
     name = rng.choice(errand.names[:-1])
-    return (
-        f"{rng.choice(('my', 'do', 'api', 'x', words.nonsense(rng)))}_{name}" if rng.random() < 0.15 else name
-    )
+    if rng.random() >= ODD:
+        return name
+    before = rng.choice(("my", "do", "api", "x", words.nonsense(rng)))
+    return f"{name}_{words.nonsense(rng)}" if rng.random() < 0.3 else f"{before}_{name}"
 
 
-def _parameter_name(parameter: Parameter, rng: random.Random) -> str:
-    return words.nonsense(rng) if rng.random() < 0.08 else rng.choice(parameter.names)
+def _parameter_name(parameter: Parameter, rng: random.Random, held_out: bool) -> str:
+    odd = rng.random() < (HELD_OUT_ODD if held_out else ODD)
+    return words.nonsense(rng) if odd else rng.choice(parameter.names)
 
 
 def invented_task(rng: random.Random, held_out: bool = False) -> Task:

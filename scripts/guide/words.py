@@ -23,16 +23,33 @@ def part(words: tuple[str, ...], held_out: bool) -> tuple[str, ...]:
     return words[border:] if held_out else words[:border]
 
 
+SPLICED = 0.4
+"""Which share of the words to train on is put together from two of the list."""
+
+
+def one_of(words: tuple[str, ...], rng: random.Random, held_out: bool) -> str:
+    """A word of a list, or of those to train on the beginning of one and the end of another.
+
+    What is read often is soon known by heart, and never copied.
+    """
+    mine = part(words, held_out)
+    if held_out or rng.random() >= SPLICED:
+        return rng.choice(mine)
+    first, second = rng.choice(mine), rng.choice(mine)
+    spliced = first[: len(first) // 2 + rng.randint(0, 1)] + second[len(second) // 2 :]
+    return first if spliced in part(words, True) else spliced
+
+
 def place(rng: random.Random, held_out: bool) -> str:
-    return rng.choice(part(PLACES, held_out)) if rng.random() < 0.6 else nonsense(rng).capitalize()
+    return one_of(PLACES, rng, held_out) if rng.random() < 0.6 else nonsense(rng).capitalize()
 
 
 def person(rng: random.Random, held_out: bool) -> str:
-    return rng.choice(part(PEOPLE, held_out)) if rng.random() < 0.6 else nonsense(rng).capitalize()
+    return one_of(PEOPLE, rng, held_out) if rng.random() < 0.6 else nonsense(rng).capitalize()
 
 
 def thing(rng: random.Random, held_out: bool) -> str:
-    return rng.choice(part(THINGS, held_out))
+    return one_of(THINGS, rng, held_out)
 
 
 def nonsense(rng: random.Random) -> str:
