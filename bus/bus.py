@@ -64,7 +64,8 @@ class Bus:
             session = f"{node}/{secrets.token_hex(8)}"
             self._publisher = FactPublisher(context, host, session, self.counts, limits)
             opened.callback(self._publisher.close)
-            self._router = CommandRouter(context, host, self.counts, limits, self._publisher)
+            patient = replace(limits, silence_ms=limits.engine_silence_ms)
+            self._router = CommandRouter(context, host, self.counts, patient, self._publisher)
             opened.callback(self._router.close)
             self._reader = self._follow_itself(context, limits, opened)
             if cluster is not None and keys is not None:

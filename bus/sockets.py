@@ -27,6 +27,9 @@ class Limits:
     answered by ZeroMQ's own thread: they show that host and process are there, not that the process gets
     anywhere. They queue behind messages, so that a peer which reads nothing falls silent too when its queue
     is full."""
+    engine_silence_ms: int = 3_000
+    """The same for a node's own engines: they share a machine that may be busy for a second or two, and
+    starting one again takes longer than that. Their beats are watched as well."""
     reconnect_ms: int = 20
     reconnect_at_most_ms: int = 1_000
     handshake_ms: int = 5_000

@@ -125,7 +125,7 @@ async def insist(peer: Peer, body: Body) -> None:
 
 async def test_a_peer_that_does_not_read_is_told_from_one_that_is_gone() -> None:
     # It cannot answer heartbeats either, and would be gone before long.
-    bus = await Bus.open(NodeId("n-1"), limits=Limits(commands=2, silence_ms=3_600_000))
+    bus = await Bus.open(NodeId("n-1"), limits=Limits(commands=2, engine_silence_ms=3_600_000))
     node = Remembers()
     identity = new_identity()
     peer = expect(bus, identity, node)

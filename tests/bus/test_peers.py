@@ -104,7 +104,7 @@ async def test_a_process_that_is_killed_is_gone_at_once(bus: Bus) -> None:
 
 
 async def test_a_process_that_hangs_with_its_host_is_gone_after_the_heartbeats_limit() -> None:
-    bus = await Bus.open(NodeId("n-1"), limits=Limits(heartbeat_ms=20, silence_ms=200))
+    bus = await Bus.open(NodeId("n-1"), limits=Limits(heartbeat_ms=20, engine_silence_ms=200))
     node = Remembers()
     identity = new_identity()
     expect(bus, identity, node)
