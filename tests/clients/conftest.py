@@ -19,7 +19,18 @@ def node(temp_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
     """The address of a node whose model answers."""
     data = tmp_path_factory.mktemp("clients")
     process = subprocess.Popen(
-        [sys.executable, "-m", "exo_actors", "--port", "0", "--data-dir", str(data), "--offline"],
+        [
+            sys.executable,
+            "-m",
+            "exo_actors",
+            "--port",
+            "0",
+            "--data-dir",
+            str(data),
+            "--offline",
+            "--no-mdns",
+            "--no-spare",
+        ],
         cwd=ROOT,
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
