@@ -26,6 +26,17 @@ PATIENCE_S = 3.0
 """How long what a test started may take to end after it."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="what `scripts/test-long` runs besides")
+
+
+@pytest.fixture
+def long(request: pytest.FixtureRequest) -> None:
+    """Skips a test that takes too long for every run."""
+    if not request.config.getoption("--long"):
+        pytest.skip("scripts/test-long runs it")
+
+
 @pytest.fixture(scope="session")
 def temp_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where `tempfile`, of the tests and of the processes that they start, makes its files: ours alone."""

@@ -15,6 +15,9 @@ import pykka
 TOLERATED_THREADS = ("tqdm_monitor", "TMonitor")
 """Class or thread names of what a library starts once per process and never ends."""
 
+OF_A_LOOP = "asyncio_"
+"""How the names of an event loop's own helpers begin: they end with their loop, which tests may share."""
+
 TOLERATED_PROCESSES = ("multiprocessing.resource_tracker",)
 """Likewise, parts of the command line."""
 
@@ -69,7 +72,9 @@ def _threads() -> list[str]:
     return [
         f"{thread.name} ({thread.ident})"
         for thread in threading.enumerate()
-        if type(thread).__name__ not in TOLERATED_THREADS and thread.name not in TOLERATED_THREADS
+        if type(thread).__name__ not in TOLERATED_THREADS
+        and thread.name not in TOLERATED_THREADS
+        and not thread.name.startswith(OF_A_LOOP)
     ]
 
 

@@ -40,15 +40,11 @@ WITHOUT_SHARD = ("gemma3", "qwen3_next")
 BY_DEFAULT = {
     ("llama", "pipeline-2"),
     ("qwen2", "tensor-2"),
-    ("qwen3", "pipeline-3"),
-    ("qwen3_moe", "tensor-2"),
-    ("deepseek_v3", "hybrid-2x2"),
     ("gpt_oss", "hybrid-2x2"),
-    ("gpt_oss", "pipeline-3"),
     ("gemma3", "pipeline-3"),
     ("qwen3_next", "pipeline-2"),
 }
-"""What every run of the tests covers; `pytest tests/engine --all-architectures` covers all."""
+"""What every run of the tests covers; `scripts/test-long` covers all."""
 
 
 @pytest.fixture(scope="session")
@@ -135,7 +131,7 @@ async def at_rest(engine: EngineUnderTest) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "division" in metafunc.fixturenames:
-        everything = metafunc.config.getoption("--all-architectures", default=False)
+        everything = metafunc.config.getoption("--long")
         pairs = [
             (architecture, division)
             for architecture in ARCHITECTURES
@@ -261,7 +257,7 @@ async def test_a_model_that_mlx_lm_cannot_divide_is_refused_with_a_reason(
 
 @pytest.mark.parametrize(
     ("architecture", "divided"),
-    [("llama", "pipeline-2"), ("llama", "tensor-2"), ("gpt_oss", "pipeline-2"), ("qwen3_next", "pipeline-3")],
+    [("llama", "tensor-2"), ("gpt_oss", "pipeline-2"), ("qwen3_next", "pipeline-3")],
 )
 async def test_ranks_keep_prefixes_and_hold_answers_to_formats_as_one_process_does(
     folder_of: Callable[[str], Path], architecture: str, divided: str

@@ -238,6 +238,7 @@ def test_a_broken_promise_is_told() -> None:
 # -- the real thing --------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("long")
 def test_a_short_soak_breaks_no_promise(tmp_path: Path) -> None:
     plan = Plan(seconds=3.0, seed=3, users=4, again=3, kv_bytes=SMALLEST)
 
