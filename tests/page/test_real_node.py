@@ -56,7 +56,12 @@ async def live(page: Page, node_url: str) -> Page:
     """The node's page, once its model is ready."""
     await page.goto(node_url)
     ready = page.locator(".instance[data-phase=ready]")
-    await expect(ready).to_have_count(1, timeout=START_MS)
+    try:
+        await expect(ready).to_have_count(1, timeout=START_MS / 4)
+    except AssertionError:
+        # Seen once on a busy machine: Chromium never asked for the last modules of the page.
+        await page.reload()
+        await expect(ready).to_have_count(1, timeout=START_MS)
     await expect(page.locator(".instance [data-slot=activity]")).to_have_text("idle")
     return page
 
