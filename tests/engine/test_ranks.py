@@ -38,7 +38,6 @@ DIVISIONS: dict[str, tuple[Stages, int]] = {
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "qwen3_moe", "deepseek_v3", "gpt_oss", "gemma3", "qwen3_next")
 WITHOUT_SHARD = ("gemma3", "qwen3_next")
 BY_DEFAULT = {
-    ("llama", "pipeline-2"),
     ("qwen2", "tensor-2"),
     ("gpt_oss", "hybrid-2x2"),
     ("gemma3", "pipeline-3"),

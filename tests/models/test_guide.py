@@ -82,12 +82,12 @@ def test_it_is_a_llama_in_float32_that_two_ranks_could_share() -> None:
 
 
 def test_held_out_questions_are_answered_with_the_facts(encoder: Encoder) -> None:
-    """`scripts/measure_guide.py` asks all of them: nine of ten are right. For a quarter, one standard error
-    of that is 0.03."""
-    questions = [each for each in held_out() if each.kind.startswith("topic")][::4]
+    """`scripts/measure_guide.py` asks all of them: nine of ten are right. For a tenth, one standard error
+    of that is 0.045."""
+    questions = [each for each in held_out() if each.kind.startswith("topic")][::10]
     answered = ask(questions, encoder, load_answerer(GUIDE))
 
-    assert share(answered) >= 0.84, "\n".join(report(answered))
+    assert share(answered) >= 0.81, "\n".join(report(answered))
 
 
 def test_it_says_how_it_is_started_with_and_without_a_system_prompt(encoder: Encoder) -> None:

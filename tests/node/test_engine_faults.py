@@ -43,6 +43,7 @@ async def test_an_engine_that_is_killed_is_started_again(tmp_path: Path, models_
         assert len(engines()) == 1
 
 
+@pytest.mark.usefixtures("long")
 async def test_many_answers_of_one_request_survive_an_engine_that_is_lost_before_the_first_token(
     tmp_path: Path, models_dir: Path
 ) -> None:

@@ -14,7 +14,7 @@ from tests.node.hostile import bodies
 from tests.node.nodes import answer, engines, idle, order, ready, running, settings
 
 
-async def test_a_thousand_broken_bodies_each_get_an_answer_and_the_node_serves_on(
+async def test_hundreds_of_broken_bodies_each_get_an_answer_and_the_node_serves_on(
     tmp_path: Path, models_dir: Path
 ) -> None:
     async with running(settings(tmp_path, models_dir, TINY)) as node:
@@ -22,7 +22,7 @@ async def test_a_thousand_broken_bodies_each_get_an_answer_and_the_node_serves_o
         before, engine = await answer(node, order("before", TINY)), engines()
         statuses: dict[int, int] = {}
         async with aiohttp.ClientSession(node.url) as session:
-            for path, body in bodies(1000, seed=20):
+            for path, body in bodies(400, seed=20):
                 async with session.post(path, data=body) as response:
                     said = await response.read()
                     statuses[response.status] = statuses.get(response.status, 0) + 1

@@ -150,6 +150,7 @@ async def test_an_engine_that_is_killed_in_the_middle_costs_a_pause_and_nothing_
         assert finish.stop_string == stop
 
 
+@pytest.mark.usefixtures("long")
 async def test_an_engine_that_is_killed_again_and_again_costs_nothing_either(
     tmp_path: Path, models_dir: Path
 ) -> None:
