@@ -4,6 +4,8 @@ import asyncio
 import shutil
 from pathlib import Path
 
+import pytest
+
 from actors import names
 from actors.running.watchdog import Deadlines
 from bus.messages.engine import Phase
