@@ -1,7 +1,7 @@
 """What an engine has besides its model: what it makes of a Load's wishes, and of what is on its disk."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bus.messages.engine import Budget, Load, Part
@@ -58,8 +58,22 @@ def keeper_of(
         index = Index(sliceable, *costs)
         record = conductor.restore(kept) if kept else None
         if record is not None:
-            index = Index.from_record(record, sliceable, *costs)
+            index = _restored(conductor, index, lambda: Index.from_record(record, sliceable, *costs))
     return Keeper(conductor, footprint, index, budget, saves=bool(order.prefixes_path))
+
+
+def _restored(conductor: Conductor, empty: Index, read: Callable[[], Index]) -> Index:
+    """What a record says of the kept prefixes, if it can be read and is about them; else none are kept."""
+    try:
+        index = read()
+    except ValueError as error:
+        logger.warning("what is said of kept prefixes can't be read (%s): none are taken up", error)
+    else:
+        if len(index) == conductor.stored:
+            return index
+        logger.warning("%d prefixes are kept where %d should be: none are", conductor.stored, len(index))
+    conductor.forget_all()
+    return empty
 
 
 def guesser_of(order: Load, loaded: Loaded) -> Guesser:

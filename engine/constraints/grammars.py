@@ -54,7 +54,7 @@ class Grammars:
     def prepare(self) -> None:
         """Do ahead what the first format would wait for: a second's work for a vocabulary of 128k.
         Raises GrammarError where no answer of this model can be held to anything."""
-        self._ready().tokenizer  # noqa: B018 - made when it is first asked for
+        _ = self._ready().tokenizer  # made when it is first asked for
 
     def constraint(
         self,

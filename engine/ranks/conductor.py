@@ -15,7 +15,7 @@ from engine.ranks.plan import Insertion, Plan, Result
 from engine.ranks.rank import Begun, Equipment, Rank, Way
 from engine.ranks.stage import Stage
 from engine.ranks.steps import Chosen, Entry, Kept, Stepped
-from engine.ranks.store_orders import Fetch, StoreOrder
+from engine.ranks.store_orders import Fetch, Forget, StoreOrder
 
 
 @dataclass(slots=True)
@@ -136,6 +136,15 @@ class Conductor:
         if record is None and self._inlet is not None:
             raise LoadFailed("this rank's kept prefixes can't be read: it starts again without them")
         return record
+
+    def forget_all(self) -> None:
+        """Have every rank let go all that is kept."""
+        self.store([Forget(self._rank.store.nodes)])
+
+    @property
+    def stored(self) -> int:
+        """Nodes of which something is kept."""
+        return len(self._rank.store.nodes)
 
     def fetch(self, path: tuple[tuple[int, int], ...]) -> Kept:
         uid = self._new_uid()

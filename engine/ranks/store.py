@@ -34,6 +34,11 @@ class Store:
     def nbytes(self) -> int:
         return self._segments.nbytes
 
+    @property
+    def nodes(self) -> tuple[int, ...]:
+        """Of which something is kept; the same at every rank."""
+        return tuple(self._segments.shares)
+
     def carry_out(self, order: StoreOrder, find: Find) -> None:
         match order:
             case Keep(uid=uid):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,13 @@ import pytest
 from bus.messages.engine import Beat, Budget, Load, Phase
 from bus.messages.generation import RefusalCode, Stopping, TokenPrompt
 from engine.border import Network
+from engine.gauges import Gauges
+from engine.loader import load as load_model
+from engine.outfit import keeper_of
+from engine.prefixes.index import Index
+from engine.ranks.conductor import alone
+from engine.ranks.steps import Entry
+from engine.ranks.store_orders import Keep
 from scripts.make_model import make_model
 from tests.engine.process import PATIENCE_S, EngineUnderTest, engine_process
 from tests.engine.ranks import ranks
@@ -48,6 +56,10 @@ async def ask(engine: EngineUnderTest, prompt: tuple[int, ...]) -> tuple[list[in
     return [token for delta in answer.deltas for token in delta.ids], answer.finish.cached_tokens
 
 
+def _given(record: bytes, name: str) -> bytes:
+    return record
+
+
 def saved(folder: Path) -> bool:
     return any(not path.name.endswith(".partial") for path in folder.glob("*"))
 
@@ -67,6 +79,27 @@ async def test_what_is_kept_outlives_the_engine(
     async with engine_process() as engine:
         await load(engine, order)
         assert await ask(engine, turn) == (greedy(network, turn, 12), len(PROMPT) + 12)
+
+
+def test_a_record_that_is_not_about_what_is_kept_is_let_go_with_it(
+    folder_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = Load(str(folder_of("llama")))
+    loaded = load_model(folder_of("llama"), None, lambda doing, progress: None)
+    for record in (b"nonsense", Index(True, 1, 0).record()):
+        conductor = alone(loaded.stage, Gauges())
+        conductor.insert(0, Entry(list(PROMPT)), None)
+        conductor.begin(0, 64, [], [])
+        conductor.wait()
+        conductor.store([Keep(7, 1, 0, 64)])
+        conductor.tidy(0)
+        conductor.settle()
+        assert conductor.stored == 1
+        monkeypatch.setattr(conductor, "restore", partial(_given, record))
+        keeper = keeper_of(order, loaded, conductor, conductor.footprint(), None, "kept")
+        conductor.tidy(0)
+        conductor.settle()
+        assert (conductor.stored, keeper.nbytes) == (0, 0)
 
 
 async def test_what_ranks_keep_outlives_them_together_or_not_at_all(
