@@ -124,12 +124,18 @@ class Session:
         await self._unless_ended(self._reader.caught_up(home.limits.dial_s))
 
     async def stay(self) -> str:
-        """Wait until it is over, and return why. A connection that is made anew begins with a greeting."""
+        """Wait until it is over, and return why. A connection that is made anew begins with a greeting.
+
+        One that goes unanswered is tried again: it may have been this node that stood still.
+        """
         try:
             while True:
                 await self._unless_ended(self._anew.wait())
                 self._anew.clear()
-                greeting = await self.greet()
+                try:
+                    greeting = await self.greet()
+                except TimeoutError:
+                    greeting = await self.greet()
                 known = self.member
                 if known is None or (greeting.node, greeting.started_at) != (known.id, known.started_at):
                     return "another process answers there"

@@ -14,7 +14,8 @@ from bus.messages.envelope import Body
 from bus.messages.generation import Refusal
 from bus.sockets import DEFAULTS, Limits
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
+"""For what takes a moment, on a machine that is busy with other things."""
 
 
 class Remembers:

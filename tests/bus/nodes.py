@@ -28,13 +28,15 @@ ASKED = Withdraw(InstanceId("i-1"))
 LIVELY = replace(
     BRISK,
     beat_s=0.05,
-    silence_s=0.5,
+    silence_s=1.0,
+    silence_ms=3_600_000,
     gossip_s=0.1,
     dial=Backoff(0.05, 0.2),
     dial_s=1.0,
     reconnect_at_most_ms=50,
 )
-"""Beats and calls often, so that what is lost is soon missed, and found again."""
+"""Beats and calls often, so that what is lost is soon missed, and found again; ZeroMQ's own heartbeats end no
+connection, for whether they or the silence did would be a matter of chance."""
 
 
 def cluster(name: str, *peers: str, secret: str = SECRET, port: int = 0, mdns: bool = False) -> Cluster:

@@ -71,13 +71,15 @@ async def test_notices_arrive_in_the_order_of_sending(bus: Bus) -> None:
 async def test_what_is_sent_before_the_node_is_there_waits_for_it() -> None:
     """A Dealer connects again and again: here to an endpoint that opens only later."""
     with socket.socket() as free:
+        # Bound and not listening, it keeps the port from others; who asks for the same can bind it too.
+        free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         free.bind(("127.0.0.1", 0))
         endpoint = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-    dealer = Dealer.connect(endpoint, b"engine", lambda body: None)
-    assert dealer.notify(Hello(1))
-    with raw(zmq.ROUTER) as router:
-        router.bind(endpoint)
-        assert await received(router) == [b"engine", encode(Notice(Hello(1)))]
+        dealer = Dealer.connect(endpoint, b"engine", lambda body: None)
+        assert dealer.notify(Hello(1))
+        with raw(zmq.ROUTER) as router:
+            router.bind(endpoint)
+            assert await received(router) == [b"engine", encode(Notice(Hello(1)))]
     dealer.close()
 
 

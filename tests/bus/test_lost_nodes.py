@@ -11,20 +11,19 @@ from tests.bus.nodes import ASKED, LIVELY, Watch, holds, mesh_of, node_process, 
 
 NINE = NodeId("n-9")
 FACTS: dict[str, Fact] = {"request/9": request(9)}
+PATIENT = replace(LIVELY, silence_s=3600.0)
 
 
-async def test_a_killed_process_is_missed_with_its_facts_in_less_than_a_second() -> None:
+async def test_a_killed_process_is_missed_with_its_facts_however_long_it_may_be_silent() -> None:
     async with nodes() as them:
-        one = await them.open(1)
+        one = await them.open(1, limits=PATIENT)
         one.publish("node/n-1", NODE)
         watch = Watch(mesh_of(one))
         async with node_process(9, one) as other:
             await holds(one, {"node/n-1": NODE, **FACTS})
             await until(lambda: NINE in mesh_of(one).members)
-            began = time.monotonic()
             other.process.send_signal(SIGKILL)
             await holds(one, {"node/n-1": NODE})
-            assert time.monotonic() - began < 1.0
         assert watch.happened == [("joined", NINE), ("left", NINE)]
         assert watch.reasons == ["its process ended"]
 
@@ -38,7 +37,7 @@ async def test_a_stopped_process_is_missed_and_joins_again_when_it_goes_on() -> 
             other.process.send_signal(SIGSTOP)
             await until(lambda: NINE not in mesh_of(one).members)
             assert one.view.facts() == {}
-            assert watch.reasons == ["nothing was heard of it for 0.5 s"]
+            assert watch.reasons == ["nothing was heard of it for 1 s"]
             other.process.send_signal(SIGCONT)
             await until(lambda: NINE in mesh_of(one).members)
             await holds(one, FACTS)
@@ -60,7 +59,7 @@ async def test_a_node_that_is_started_again_replaces_its_earlier_life() -> None:
 
 async def test_a_second_life_is_known_before_the_first_is_known_to_be_dead() -> None:
     async with nodes() as them:
-        one = await them.open(1, limits=replace(LIVELY, silence_s=3600.0))
+        one = await them.open(1, limits=PATIENT)
         watch = Watch(mesh_of(one))
         async with node_process(9, one) as other:
             await until(lambda: NINE in mesh_of(one).members)
@@ -77,7 +76,7 @@ async def test_who_stood_still_itself_gives_the_others_time() -> None:
         two = await them.open(2, one)
         await until(lambda: bool(mesh_of(one).members and mesh_of(two).members))
         watches = Watch(mesh_of(one)), Watch(mesh_of(two))
-        _stand_still(1.0)
+        _stand_still(1.5)
         heard = mesh_of(one).traffic()[two.node].messages_in
         await until(lambda: mesh_of(one).traffic()[two.node].messages_in > heard + 20)
         assert [watch.happened for watch in watches] == [[], []]

@@ -111,6 +111,29 @@ async def test_who_loses_what_is_published_ends_up_equal(monkeypatch: pytest.Mon
         assert lost > 0
 
 
+async def test_a_member_that_leaves_one_greeting_unanswered_stays_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As one seems to do to a node that stood still itself while it asked around."""
+    greet, tries = Session.greet, 0
+
+    async def lost_once(session: Session) -> Greeting:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise TimeoutError
+        return await greet(session)
+
+    async with nodes() as them:
+        one = await them.open(1)
+        two = await them.open(2, one)
+        await know_each_other(one, two)
+        watches = Watch(mesh_of(one)), Watch(mesh_of(two))
+        monkeypatch.setattr(Session, "greet", lost_once)
+        await until(lambda: tries > 3)
+        assert [watch.happened for watch in watches] == [[], []]
+
+
 # -- addresses -------------------------------------------------------------------------------------
 
 
