@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 
 class NoLoop(RuntimeError):
@@ -19,24 +19,25 @@ class NoLoop(RuntimeError):
 
 
 class LoopBinding:
-    """A loop's time as the bound one. `release`, or leaving its `with` block, brings back the one before."""
+    """A loop's time as the bound one, until `release` or the end of its `with` block. Of several that are not
+    released, in whatever order they are, the latest counts."""
 
-    _bound: LoopBinding | None = None
+    _held: ClassVar[list[LoopBinding]] = []
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._before = LoopBinding._bound
-        LoopBinding._bound = self
+        LoopBinding._held.append(self)
 
     @classmethod
     def current(cls) -> asyncio.AbstractEventLoop:
-        if cls._bound is None:
+        held = cls._held[-1:]  # another thread may release it meanwhile
+        if not held:
             raise NoLoop
-        return cls._bound.loop
+        return held[0].loop
 
     def release(self) -> None:
-        if LoopBinding._bound is self:
-            LoopBinding._bound = self._before
+        with contextlib.suppress(ValueError):  # released before
+            LoopBinding._held.remove(self)
 
     def __enter__(self) -> Self:
         return self

@@ -27,6 +27,20 @@ def test_bindings_nest() -> None:
     inner.close()
 
 
+def test_what_is_released_first_never_comes_back_whatever_was_bound_first() -> None:
+    first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
+    earlier, later = bind_loop(first), bind_loop(second)
+    earlier.release()
+    first.close()
+    assert bound_loop() is second
+    earlier.release()
+    assert bound_loop() is second, "released twice is released"
+    later.release()
+    with pytest.raises(NoLoop):
+        bound_loop()
+    second.close()
+
+
 async def test_a_thread_starts_an_actor_on_the_bound_loop(bound_loop: asyncio.AbstractEventLoop) -> None:
     ref = await asyncio.to_thread(LoopProbe.start, Diary())
     assert await ref.request(Say("here")) == "here"
