@@ -70,6 +70,9 @@ _UNITS = {
     **{f"{letter}ib": 1024**power for power, letter in enumerate("kmgt", 1)},
 }
 
+_LARGEST = 2**63 - 1
+"""What the bus can tell."""
+
 
 def size(given: str) -> int:
     """Bytes above 0, in the usual units: KB, MB, GB and TB of thousands, KiB to TiB of 1024.
@@ -84,6 +87,8 @@ def size(given: str) -> int:
     digits = len(number) < 20 and all(part.isascii() and part.isdigit() for part in (whole, fraction or "0"))
     if not digits or unit not in _UNITS or (count := int(float(number) * _UNITS[unit])) < 1:
         raise ValueError(f"{given!r} is not a size in bytes, such as 4GB or 512MB")
+    if count > _LARGEST:
+        raise ValueError(f"{given!r} is more than any machine has")
     return count
 
 

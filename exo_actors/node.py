@@ -190,6 +190,7 @@ class Node:
             deadlines=self._deadlines,
             prefixes=settings.prefix_cache,
             prefixes_dir=settings.data_dir / "prefixes" if settings.keep_prefixes else None,
+            prefixes_disk_bytes=settings.keep_prefixes_disk,
             speculate=settings.speculation,
             kv_memory=settings.kv_memory,
         )

@@ -19,6 +19,7 @@ DEFAULT_DATA_DIR = Path.home() / ".exo_actors"
 """Hidden, but at the same short path on every system: people copy models and keys there by hand."""
 DEFAULT_PACE_MS = 60.0
 DEFAULT_TIMEOUT_S = 3600.0
+DEFAULT_PREFIXES_DISK = "8GiB"
 
 
 class UsageError(Exception):
@@ -65,6 +66,8 @@ class Settings:
     """What was computed of a prompt is kept for prompts that begin the same."""
     keep_prefixes: bool
     """It is kept on disk, too, across restarts."""
+    keep_prefixes_disk: int
+    """Bytes of disk that it may take, for each model."""
     speculation: bool
     """Tokens are guessed ahead while that pays."""
     listen: str
@@ -115,6 +118,7 @@ def read(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:
         kv_memory=given.one("kv-memory", convert.size, None),
         prefix_cache=not given.switch("no-prefix-cache"),
         keep_prefixes=given.switch("keep-prefixes"),
+        keep_prefixes_disk=given.one("keep-prefixes-disk", convert.size, convert.size(DEFAULT_PREFIXES_DISK)),
         speculation=not given.switch("no-speculation"),
         listen=given.one("listen", convert.address, "127.0.0.1"),
         bus_port=given.one("bus-port", convert.port, None),
@@ -234,6 +238,7 @@ VALUES = (
     ("context", "N", "longest prompt and answer together, in tokens (what each model was made for)"),
     ("api-keys", "FILE", "who may use the API, and how much: a JSON file (everybody, as they like)"),
     ("kv-memory", "SIZE", "KV cache on this node at most, such as 4GB (what its memory allows)"),
+    ("keep-prefixes-disk", "SIZE", f"what --keep-prefixes may take for each model ({DEFAULT_PREFIXES_DISK})"),
     ("node", "URL", "watch: the node to look at (http://HOST:PORT)"),
 )
 SWITCHES = (

@@ -29,6 +29,7 @@ def test_nothing_given_is_a_node_for_this_machine_only() -> None:
     assert settings.kv_memory is None
     assert settings.prefix_cache
     assert not settings.keep_prefixes
+    assert settings.keep_prefixes_disk == 8 * 2**30
     assert settings.speculation
     assert (settings.listen, settings.bus_port, settings.peers) == ("127.0.0.1", None, ())
     assert settings.cluster_key is None
@@ -55,11 +56,12 @@ def test_every_flag_is_taken(tmp_path: Path) -> None:
 
 
 def test_every_flag_of_memory_and_speed_is_taken() -> None:
-    line = "--kv-memory 4GB --no-prefix-cache --keep-prefixes --no-speculation"
+    line = "--kv-memory 4GB --no-prefix-cache --keep-prefixes --keep-prefixes-disk 1.5TB --no-speculation"
     settings = read(line.split(), {})
     assert settings.kv_memory == 4_000_000_000
     assert not settings.prefix_cache
     assert settings.keep_prefixes
+    assert settings.keep_prefixes_disk == 1_500_000_000_000
     assert not settings.speculation
 
 
@@ -117,6 +119,7 @@ def test_every_flag_has_a_variable(tmp_path: Path) -> None:
         "EXO_KV_MEMORY": "512 MiB",
         "EXO_NO_PREFIX_CACHE": "1",
         "EXO_KEEP_PREFIXES": "1",
+        "EXO_KEEP_PREFIXES_DISK": "2GiB",
         "EXO_NO_SPECULATION": "1",
     }
     assert {variable(flag) for flag, *_ in (*VALUES, *SWITCHES)} == environment.keys()
@@ -137,6 +140,7 @@ def test_every_flag_has_a_variable(tmp_path: Path) -> None:
     assert not settings.auto_place
     assert settings.serve_nothing
     assert settings.kv_memory == 512 * 2**20
+    assert settings.keep_prefixes_disk == 2 * 2**30
     assert (settings.prefix_cache, settings.keep_prefixes, settings.speculation) == (False, True, False)
 
 
@@ -178,6 +182,8 @@ def test_paths_do_not_depend_on_the_folder_later(monkeypatch: pytest.MonkeyPatch
         ("--kv-memory infGB", "--kv-memory"),
         (f"--kv-memory {'9' * 400}", "--kv-memory"),
         ("--kv-memory -1GB", "--kv-memory"),
+        ("--kv-memory 99999999TB", "--kv-memory: '99999999TB' is more than any machine has"),
+        ("--keep-prefixes-disk some", "--keep-prefixes-disk: 'some' is not a size"),
         ("--log engine=loud", "--log: 'engine=loud'"),
         ("--node ftp://x", "--node"),
         ("--listen attic", "--listen: 'attic' is not an IPv4 address"),
