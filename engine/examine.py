@@ -19,7 +19,7 @@ from mlx.nn.layers.base import Module
 from engine.border import Network
 from engine.memory.caches import Cache
 from engine.memory.quantised import why_not
-from engine.ranks.layers import dress, forward_of
+from engine.sharding.layers import dress, forward_of
 
 TOKENS: Final = 3
 

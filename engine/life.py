@@ -10,6 +10,7 @@ from engine.border import limit_cache
 from engine.constraints.grammars import Grammars
 from engine.gauges import Gauges
 from engine.inbox import Inbox
+from engine.intake import Intake
 from engine.loader import Loaded, LoadFailed, load, load_stage
 from engine.outfit import equipment_of, guesser_of, keeper_of, prepare, shelf_of, tightest
 from engine.ranks.conductor import Conductor, alone
@@ -19,7 +20,6 @@ from engine.scheduling.loop import StepLoop
 from engine.scheduling.pace import Pace
 from engine.scheduling.rehearsal import rehearse
 from engine.scheduling.warmup import LONG, SHORT, warm_up
-from engine.text.intake import Intake
 from engine.text.reply import Reply
 from engine.text.sequence import Sequence
 from engine.threads import Threads

@@ -34,7 +34,7 @@ from bus.messages.engine import (
 from bus.messages.envelope import Body
 from bus.messages.generation import Refusal, RefusalCode
 from engine.gauges import Gauges, Pulse
-from engine.text.intake import Intake, Rejected
+from engine.intake import Intake, Rejected
 from engine.work import Drop, End, Job, Work
 
 logger = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from typing import Final
 import mlx.core as mx
 
 from engine.border import Network, limit_cache
-from engine.ranks.stage import Stage
-from engine.sampling.decoding import Decoding, habits
+from engine.sharding.stage import Stage
+from engine.steps.decoding import Decoding, habits
 from engine.text.detokenizer import Detokenizer, Spelling, Vocabulary, WindowDetokenizer, token_bytes
 from engine.text.tokenizer import Tokenizer
 from models.card import read_card

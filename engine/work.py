@@ -6,7 +6,7 @@ from typing import TypeAlias
 from bus.messages.base import SequenceId
 from bus.messages.engine import Budget, Connect, Load
 from bus.messages.generation import Format
-from engine.sampling.decoding import Decoding
+from engine.steps.decoding import Decoding
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -22,6 +22,13 @@ BELOW: dict[str, set[str]] = {
 }
 """What each room may import besides itself: only what lies below it."""
 
+ENGINE = [
+    "memory", "border", "gauges", "threads", "line", "steps", "work", "inbox", "tools", "text",
+    "constraints", "intake", "sharding", "loader", "prefixes", "drafting", "sampling", "ranks",
+    "scheduling", "examine", "outfit", "link", "life", "__main__",
+]  # fmt: skip
+"""The rooms and files of an engine, from the ground up: each imports only what stands before it."""
+
 THE_BORDER = "engine/border.py"
 LONGEST_FILE = 350
 
@@ -73,6 +80,20 @@ def test_imports_point_down(room: str) -> None:
         for name in files_of(room)
         for line, target in imports_of(TREES[name])
         if target.partition(".")[0] in above
+    ]
+    assert upward == []
+
+
+def test_imports_within_an_engine_point_down() -> None:
+    def place(module: str) -> int:
+        return ENGINE.index(module.split(".")[1])
+
+    upward = [
+        f"{name}:{line} imports {target}"
+        for name in files_of("engine")
+        if name != "engine/__init__.py"
+        for line, target in imports_of(TREES[name])
+        if target.startswith("engine.") and place(target) > place(name.removesuffix(".py").replace("/", "."))
     ]
     assert upward == []
 

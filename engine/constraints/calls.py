@@ -15,7 +15,8 @@ from engine.constraints.parameters import STYLES, parameter_calls
 from engine.constraints.rules import Rules, one_of
 from engine.constraints.schema import Schema
 from engine.constraints.tools import Tool, tools_of
-from engine.constraints.words import CallMarkers, Words
+from engine.constraints.words import Words
+from engine.text.markers import CallMarkers
 
 Writer = Callable[[Rules, Sequence[Tool]], str]
 """Writes rules for one call or several of any of the tools, and returns how an answer begins with them."""

@@ -9,7 +9,8 @@ import numpy as np
 from llguidance import LLMatcher
 from numpy.typing import NDArray
 
-from engine.constraints.words import Thinking, Words
+from engine.constraints.words import Words
+from engine.text.markers import Thinking
 from engine.text.reply import Channel, Splitter
 
 NOTHING_LEFT: Final = "no token is left that the format allows"

@@ -14,7 +14,8 @@ from engine.constraints.calls import call_grammar, syntax_of
 from engine.constraints.constraint import Constraint, Watch
 from engine.constraints.errors import GrammarError
 from engine.constraints.schema import LONGEST, LONGEST_PATTERNS, schema_of
-from engine.constraints.words import CallMarkers, Source, Words, words_of
+from engine.constraints.words import Source, Words, words_of
+from engine.text.markers import CallMarkers
 
 _LIMITS: Final = LLParserLimits(max_lexer_states=20_000, verbose_errors=False)
 """About 40 MB at most for one format's automaton; the library's own limits end a step's work, some 20 ms."""

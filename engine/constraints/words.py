@@ -10,24 +10,8 @@ from llguidance import LLTokenizer, TokenizerWrapper
 
 from engine.constraints.errors import GrammarError
 from engine.text.detokenizer import Spelling, token_bytes
+from engine.text.markers import CallMarkers, Thinking
 from engine.text.reply import Splitter
-
-
-@dataclass(frozen=True, slots=True)
-class Thinking:
-    """The tokens around a model's reasoning."""
-
-    start: tuple[int, ...]
-    end: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class CallMarkers:
-    """How a model writes tool calls: the name of mlx-lm's parser that reads them, and what stands around."""
-
-    parser: str
-    start: str
-    end: str
 
 
 class Source(Protocol):

@@ -15,12 +15,13 @@ from typing import Final, Self, cast
 import mlx.core as mx
 
 from engine.memory.caches import Cache
-from engine.scheduling.pace import LARGEST
 
 STEP: Final = 256
 """Tokens by which mlx-lm's caches grow."""
 ENDLESS: Final = 1 << 40
 """Tokens that fit where nothing grows with them."""
+LARGEST_SLICE: Final = 2048
+"""Tokens of prompts that one step may compute. More gains nothing, and its activations take memory."""
 COPIED_LAYERS: Final = 3
 """How many layers' arrays are there twice while all are copied. Measured where a step joins, enlarges and
 attends: 1.1 of plain ones, and 3 of quantised ones, whose attention copies what it reads."""
@@ -51,11 +52,11 @@ class Footprint:
     """Different ones, and how many there are of each."""
     step: int = STEP
     """Tokens by which caches grow."""
-    slice_tokens: int = LARGEST
+    slice_tokens: int = LARGEST_SLICE
     """The most tokens of a slice of prompts, over all of them."""
 
     @classmethod
-    def of(cls, caches: Sequence[Cache], slice_tokens: int = LARGEST) -> Self:
+    def of(cls, caches: Sequence[Cache], slice_tokens: int = LARGEST_SLICE) -> Self:
         """Measured on caches of one sequence, or of a batch of one, that have seen a token or more.
 
         Only shapes are looked at: what they hold need not have been computed.

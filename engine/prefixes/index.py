@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from engine.prefixes.tree import Node, Run, below, cut, run_of, walk
-from engine.ranks.store_orders import Forget, Keep, Mark, Split, StoreOrder
+from engine.steps.store_orders import Forget, Keep, Mark, Split, StoreOrder
 
 TRAILS: Final = 256
 """The most hashes that are told: they travel with every beat of an engine."""

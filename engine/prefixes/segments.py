@@ -16,7 +16,7 @@ from engine.prefixes.layers import (
     set_state,
     state_of,
 )
-from engine.ranks.store_orders import Forget, Keep, Mark, Split
+from engine.steps.store_orders import Forget, Keep, Mark, Split
 
 
 @dataclass(frozen=True, slots=True)

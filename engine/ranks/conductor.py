@@ -11,11 +11,12 @@ from engine.gauges import Gauges
 from engine.loader import LoadFailed
 from engine.memory.footprint import Footprint
 from engine.ranks.hop import Inlet, Interrupted, Parcel
-from engine.ranks.plan import Insertion, Plan, Result
 from engine.ranks.rank import Begun, Equipment, Rank, Way
-from engine.ranks.stage import Stage
-from engine.ranks.steps import Chosen, Entry, Kept, Stepped
-from engine.ranks.store_orders import Fetch, Forget, StoreOrder
+from engine.sharding.stage import Stage
+from engine.steps.entry import Entry
+from engine.steps.plan import Insertion, Plan, Result
+from engine.steps.stepper import Chosen, Kept, Stepped
+from engine.steps.store_orders import Fetch, Forget, StoreOrder
 
 
 @dataclass(slots=True)

@@ -18,12 +18,12 @@ from engine.inbox import Inbox
 from engine.loader import Share
 from engine.ranks.conductor import Conductor
 from engine.ranks.follower import Follower
-from engine.ranks.group import Place
 from engine.ranks.hop import MOST_UNSENT, Carrier, Collective, Inlet, Outlet, Parcel
-from engine.ranks.jaccl import Mesh, NoRdma, check_available
-from engine.ranks.plan import Result
 from engine.ranks.rank import Equipment, Rank, Way
-from engine.ranks.stage import Stage
+from engine.sharding.group import Place
+from engine.sharding.jaccl import Mesh, NoRdma, check_available
+from engine.sharding.stage import Stage
+from engine.steps.plan import Result
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from engine.border import active_bytes, cached_bytes
 from engine.gauges import Gauges, Reading
 from engine.loader import LoadFailed
 from engine.ranks.hop import Inlet, Interrupted, Parcel
-from engine.ranks.plan import Plan
 from engine.ranks.rank import Rank
+from engine.steps.plan import Plan
 from engine.work import End, Work
 
 READING_S: Final = 0.1

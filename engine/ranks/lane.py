@@ -8,8 +8,8 @@ import mlx.core as mx
 from engine.border import start
 from engine.drafting.verify import forget, unroll
 from engine.memory.caches import Cache, compute, joined, merged, split
-from engine.ranks.stage import Stage
-from engine.ranks.steps import Entry
+from engine.sharding.stage import Stage
+from engine.steps.entry import Entry, Sliced
 
 
 @dataclass(slots=True)
@@ -27,17 +27,6 @@ class Aside:
 
     prompt: Prompt
     caches: list[Cache]
-
-
-@dataclass(frozen=True, slots=True)
-class Sliced:
-    """A slice of a prompt, as it was computed: row `row` of a batch, tokens `begin` to `end`."""
-
-    uid: int
-    entry: Entry
-    row: int
-    begin: int
-    end: int
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy
 
-from engine.ranks.lane import Sliced
+from engine.steps.entry import Sliced
 from models.pooling import Pooling, PoolingMode
 
 

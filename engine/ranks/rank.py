@@ -12,12 +12,13 @@ from engine.memory.caches import Cache
 from engine.memory.footprint import Footprint
 from engine.prefixes.disk import Shelf
 from engine.ranks.hop import Hop, Parcel
-from engine.ranks.lane import Aside, Lane, Prompt, Sliced
-from engine.ranks.plan import Insertion, Plan, Result
+from engine.ranks.lane import Aside, Lane, Prompt
 from engine.ranks.pool import Pools
-from engine.ranks.stage import Stage
 from engine.ranks.store import Store
 from engine.sampling.sampler import Sampler
+from engine.sharding.stage import Stage
+from engine.steps.entry import Sliced
+from engine.steps.plan import Insertion, Plan, Result
 from models.pooling import Pooling
 
 logger = logging.getLogger(__name__)

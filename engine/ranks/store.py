@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from engine.memory.caches import Cache
 from engine.prefixes.disk import Shelf
 from engine.prefixes.segments import Segments
-from engine.ranks.store_orders import Fetch, Forget, Keep, Mark, Save, Split, StoreOrder
+from engine.steps.store_orders import Fetch, Forget, Keep, Mark, Save, Split, StoreOrder
 
 Find = Callable[[int], tuple[Sequence[Cache], int]]
 """The caches that hold a sequence, by its uid, and its row in them."""

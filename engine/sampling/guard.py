@@ -5,8 +5,8 @@ import logging
 import mlx.core as mx
 
 from engine.border import Processor
-from engine.ranks.steps import Entry
 from engine.sampling.penalties import Penalties
+from engine.steps.entry import Entry
 
 logger = logging.getLogger(__name__)
 

@@ -1,26 +1,11 @@
-"""The most likely tokens at a position, as numbers and as text."""
+"""The most likely tokens at a position."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import cast
 
 import mlx.core as mx
 
-from bus.messages.generation import TokenLogprob, TopLogprob
-
-
-@dataclass(frozen=True, slots=True)
-class Likely:
-    """A chosen token's log-probability, and the most likely tokens with theirs."""
-
-    chosen: float
-    top: tuple[tuple[int, float], ...] = ()
-
-
-class Speller(Protocol):
-    """Knows the bytes of each token."""
-
-    def bytes_of(self, token: int) -> bytes: ...
+from engine.steps.likely import Likely
 
 
 def most_likely(
@@ -50,29 +35,6 @@ def most_likely(
             _floats(chosen), _integers(ids), _floats(values), counts, strict=True
         )
     ]
-
-
-def describe(token: int, text: str, likely: Likely | None, speller: Speller) -> TokenLogprob:
-    """In the form that clients get. `text` is what the token added to the answer: of a character that
-    several tokens make up, the last one has it all, so that the texts join to the answer. Without `likely`
-    there was nothing before the token that could make it likely."""
-    if likely is None:
-        return TokenLogprob(token, text, speller.bytes_of(token), None)
-    return TokenLogprob(
-        token=token,
-        text=text,
-        bytes=speller.bytes_of(token),
-        logprob=likely.chosen,
-        top=tuple(
-            TopLogprob(
-                token=rival,
-                text=(spelled := speller.bytes_of(rival)).decode(errors="replace"),
-                bytes=spelled,
-                logprob=logprob,
-            )
-            for rival, logprob in likely.top
-        ),
-    )
 
 
 def _ranked(ids: list[int], values: list[float]) -> tuple[tuple[int, float], ...]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import mlx.core as mx
 
-from engine.sampling.decoding import Decoding
+from engine.steps.decoding import Decoding
 
 
 class Penalties:

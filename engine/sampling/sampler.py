@@ -12,12 +12,13 @@ from engine.constraints.constraint import Constraint
 from engine.constraints.grammars import Grammars
 from engine.constraints.masks import fill
 from engine.drafting.verify import verify
-from engine.ranks.lane import Sliced
-from engine.ranks.plan import Insertion, Plan, Result
-from engine.ranks.steps import Entry
 from engine.sampling.guard import Guard
-from engine.sampling.logprobs import Likely, most_likely
-from engine.sampling.rows import BatchSampler, Row
+from engine.sampling.logprobs import most_likely
+from engine.sampling.rows import BatchSampler
+from engine.steps.entry import Entry, Sliced
+from engine.steps.likely import Likely
+from engine.steps.plan import Insertion, Plan, Result
+from engine.steps.row import Row
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from engine.ranks.steps import Chosen, Entry, Kept, Progress, Stepped, Stepper
-from engine.sampling.logprobs import Likely
+from engine.steps.entry import Entry
+from engine.steps.likely import Likely
+from engine.steps.stepper import Chosen, Kept, Progress, Stepped, Stepper
 
 PROBED: Final = 128
 """Tokens of a slice at most, where the prompt's own log-probabilities are wanted: each of them has as many

@@ -18,8 +18,8 @@ from engine.memory.admission import (
 )
 from engine.memory.footprint import Footprint
 from engine.prefixes.index import Index
-from engine.ranks.steps import Kept, Stepper
-from engine.ranks.store_orders import Save
+from engine.steps.stepper import Kept, Stepper
+from engine.steps.store_orders import Save
 
 WORTH_KEEPING: Final = 16
 """Tokens. Shorter beginnings are computed again sooner than they are moved about."""

@@ -10,7 +10,6 @@ from bus.messages.engine import Budget, Connect, Load, Prefilled
 from bus.messages.generation import Delta
 from engine.border import active_bytes, cached_bytes, limit_cache
 from engine.gauges import Gauges, Reading
-from engine.ranks.steps import Chosen, Progress, Stepper
 from engine.scheduling.batch import Batch, Outcome
 from engine.scheduling.guesser import Guesser
 from engine.scheduling.keeper import Keeper
@@ -20,6 +19,7 @@ from engine.scheduling.pace import Pace
 from engine.scheduling.roster import Roster
 from engine.scheduling.scheduler import rank
 from engine.scheduling.track import Track
+from engine.steps.stepper import Chosen, Progress, Stepper
 from engine.text.sequence import Sequence as Answer
 from engine.threads import Threads
 from engine.work import Drop, End, Job, Work

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from engine.memory.admission import Holding
-from engine.ranks.steps import Entry, Kept
-from engine.sampling.logprobs import Likely
 from engine.sampling.penalties import Penalties
-from engine.sampling.rows import Row
 from engine.scheduling.scheduler import Rank
 from engine.scheduling.track import Track
+from engine.steps.entry import Entry
+from engine.steps.likely import Likely
+from engine.steps.row import Row
+from engine.steps.stepper import Kept
 from engine.text.sequence import Sequence
 from engine.work import Job
 

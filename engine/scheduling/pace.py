@@ -1,13 +1,14 @@
 """How large a prefill slice may be, so that the streams that decode keep their pace."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
+
+from engine.line import Line
+from engine.memory.footprint import LARGEST_SLICE
 
 SMALLEST: Final = 16
 """Tokens. Below it a slice's fixed cost outweighs what its tokens cost."""
-LARGEST: Final = 2048
-"""Tokens. Larger slices gain nothing, and their activations take memory."""
 IDLE_S: Final = 0.5
 """How long a slice may take while nobody waits for a token: what a cancel or a new request waits for."""
 STRETCH: Final = 1.75
@@ -24,40 +25,6 @@ _OUTLIER: Final = 4.0
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """A line fitted to points (x, y) with weights that fade: exponentially weighted linear regression."""
-
-    weight: float = 0.0
-    x: float = 0.0
-    y: float = 0.0
-    variance: float = 0.0
-    covariance: float = 0.0
-
-    def seen(self, x: float, y: float, forgetting: float) -> "Line":
-        """The line after one more point (West's update of weighted means and moments, 1979)."""
-        weight = self.weight * forgetting + 1.0
-        dx, dy = x - self.x, y - self.y
-        mean_x, mean_y = self.x + dx / weight, self.y + dy / weight
-        return Line(
-            weight,
-            mean_x,
-            mean_y,
-            self.variance * forgetting + dx * (x - mean_x),
-            self.covariance * forgetting + dx * (y - mean_y),
-        )
-
-    @property
-    def slope(self) -> float:
-        """Never negative, and never so steep that the line is below zero at x = 0: neither can be."""
-        if self.variance <= 0.0 or self.x <= 0.0:
-            return 0.0
-        return min(max(self.covariance / self.variance, 0.0), self.y / self.x)
-
-    def at(self, x: float) -> float:
-        return max(self.y + self.slope * (x - self.x), 0.0)
-
-
-@dataclass(frozen=True, slots=True)
 class Pace:
     """What steps cost here, as far as it was measured. Seconds and tokens throughout.
 
@@ -70,7 +37,7 @@ class Pace:
     decode_s: float = 0.0
     join_s: float = 0.0
     """What it costs to let prefilled sequences join those that decode."""
-    per_token: Line = Line()
+    per_token: Line = field(default_factory=Line)
     trusted: int = SMALLEST
     """Tokens of a slice that was seen of late."""
 
@@ -114,7 +81,7 @@ class Pace:
         allowance = self.allowance_s(decoding, joining)
         fitting = _solve(self.per_token.at(position), self.per_token.slope, allowance)
         trusted = self.trusted * (GROWTH if decoding else GROWTH * GROWTH)
-        return int(max(SMALLEST, min(fitting, trusted, LARGEST)))
+        return int(max(SMALLEST, min(fitting, trusted, LARGEST_SLICE)))
 
 
 def _solve(start: float, slope: float, allowance: float) -> float:

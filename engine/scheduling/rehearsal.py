@@ -10,7 +10,7 @@ from collections.abc import Callable
 from bus.messages.base import SequenceId
 from bus.messages.engine import Submit
 from bus.messages.generation import ChatMessage, ChatPrompt, Stopping, TextPrompt
-from engine.text.intake import Intake, Rejected
+from engine.intake import Intake, Rejected
 from engine.text.sequence import Sequence
 from engine.work import Job
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from bus.messages.base import SequenceId
 from bus.messages.generation import RefusalCode
 from engine.memory.admission import Admit, Holding, Refuse, Verdict, Wait
-from engine.ranks.steps import Stepper
 from engine.scheduling.guesser import Guesser
 from engine.scheduling.keeper import WORTH_KEEPING, Keeper
 from engine.scheduling.member import Member
@@ -16,6 +15,7 @@ from engine.scheduling.news import News
 from engine.scheduling.pace import Pace
 from engine.scheduling.scheduler import Fit, Room, WaitingLine
 from engine.scheduling.track import Track
+from engine.steps.stepper import Stepper
 
 logger = logging.getLogger(__name__)
 

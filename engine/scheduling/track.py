@@ -4,10 +4,10 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from engine.ranks.steps import Stepped
 from engine.scheduling.batch import Batch, Outcome
 from engine.scheduling.guesser import Guess
 from engine.scheduling.pace import Pace
+from engine.steps.stepper import Stepped
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from engine.memory.footprint import Footprint
-from engine.ranks.steps import Entry, Stepper
 from engine.scheduling.batch import Batch
 from engine.scheduling.pace import Pace
+from engine.steps.entry import Entry
+from engine.steps.stepper import Stepper
 from engine.threads import Threads
 
 LONG: Final = 1537

@@ -6,8 +6,9 @@ from hashlib import blake2b
 
 from bus.messages.base import SequenceId
 from bus.messages.generation import Delta, Finish, FinishReason, TokenLogprob, ToolCallDelta
-from engine.sampling.logprobs import Likely, Speller, describe
+from engine.steps.likely import Likely
 from engine.text.detokenizer import Detokenizer
+from engine.text.logprobs import Speller, describe
 from engine.text.reply import Reply, Said
 from engine.text.stop import StopMatcher
 from engine.work import Job

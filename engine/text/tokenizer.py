@@ -9,8 +9,8 @@ from typing import Final, Protocol, cast
 from mlx_lm import tokenizer_utils, utils
 from mlx_lm.generate import TextStateMachine, make_text_state_machine
 
-from engine.constraints.words import CallMarkers, Thinking
 from engine.text.detokenizer import Spelling
+from engine.text.markers import CallMarkers, Thinking
 from engine.text.reply import Channel, Segment
 from engine.text.template import Ending
 from engine.text.thinking import Template, template_of, template_of_function

@@ -15,8 +15,8 @@ from bus.messages.generation import Format
 from engine.constraints.constraint import Constraint
 from engine.constraints.grammars import Grammars
 from engine.constraints.masks import fill
-from engine.constraints.words import CallMarkers, Thinking
 from engine.text.detokenizer import Spelling
+from engine.text.markers import CallMarkers, Thinking
 from engine.text.reply import Channel, Segment, Splitter
 
 GUIDE = Path(__file__).parent.parent.parent / "models" / "guide"

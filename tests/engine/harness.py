@@ -11,6 +11,7 @@ from bus.messages.generation import Delta, Format, Prompt, Sampling, Stopping, T
 from engine.constraints.grammars import Grammars
 from engine.drafting.drafter import Drafter
 from engine.gauges import Gauges
+from engine.intake import Intake
 from engine.life import sequence_of
 from engine.loader import Loaded
 from engine.prefixes.index import Index
@@ -23,7 +24,6 @@ from engine.scheduling.keeper import Keeper
 from engine.scheduling.loop import StepLoop
 from engine.scheduling.pace import Pace
 from engine.scheduling.warmup import warm_up
-from engine.text.intake import Intake
 from engine.text.sequence import Sequence
 from engine.threads import Threads
 from engine.work import Drop, Job, Work

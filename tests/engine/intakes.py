@@ -11,7 +11,7 @@ from bus.messages.generation import (
     Sampling,
     Stopping,
 )
-from engine.text.intake import Intake
+from engine.intake import Intake
 from engine.text.marks import QUESTIONS
 from engine.text.template import Ending
 from engine.text.thinking import Template

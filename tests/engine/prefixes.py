@@ -14,7 +14,7 @@ from engine.memory.caches import Cache, compute, merged
 from engine.prefixes.index import Index
 from engine.prefixes.layers import is_sliceable
 from engine.prefixes.segments import Segments
-from engine.ranks.store_orders import Fetch, Forget, Keep, Mark, Save, Split, StoreOrder
+from engine.steps.store_orders import Fetch, Forget, Keep, Mark, Save, Split, StoreOrder
 
 Quantise = Callable[[list[Cache]], list[Cache]]
 """What is made of a model's own caches."""

@@ -15,9 +15,9 @@ from engine.border import Network
 from engine.gauges import Gauges
 from engine.ranks.conductor import Conductor
 from engine.ranks.hop import Inlet, Parcel
-from engine.ranks.plan import Plan, Result
 from engine.ranks.rank import Equipment, Rank, Way
-from engine.ranks.stage import Stage
+from engine.sharding.stage import Stage
+from engine.steps.plan import Plan, Result
 
 
 class Wire:

@@ -13,8 +13,8 @@ from tokenizers import AddedToken
 from tokenizers import Tokenizer as Tokens
 
 from bus.messages.generation import ChatMessage, ChatPrompt, InfillPrompt
-from engine.constraints.words import CallMarkers, Thinking
 from engine.text.infill import NoInfill, infill
+from engine.text.markers import CallMarkers, Thinking
 from engine.text.template import ChatTemplate, Rendered
 from engine.text.thinking import Template, Wish, options, template_of, template_of_function
 from engine.text.tokenizer import Tokenizer

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from bus.messages.generation import CallFormat, JsonFormat
 from engine.constraints.errors import GrammarError
 from engine.constraints.grammars import Grammars
-from engine.constraints.words import CallMarkers
+from engine.text.markers import CallMarkers
 from engine.text.reply import Channel, Segment
 from tests.engine.constrained import FakeSource, answers
 

@@ -5,7 +5,7 @@ import pytest
 from bus.messages.generation import CallFormat, RegexFormat
 from engine.constraints.constraint import Constraint
 from engine.constraints.grammars import Grammars
-from engine.constraints.words import CallMarkers
+from engine.text.markers import CallMarkers
 from tests.engine.constrained import FakeSource, Walker
 
 THINK = ("<think>", "</think>")

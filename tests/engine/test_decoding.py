@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bus.messages.generation import Sampling
-from engine.sampling.decoding import Decoding, habits, habits_from
+from engine.steps.decoding import Decoding, habits, habits_from
 
 
 def test_a_request_that_says_nothing_gets_the_models_habits() -> None:

@@ -20,7 +20,7 @@ from bus.messages.generation import (
     TokenPrompt,
     ToolCall,
 )
-from engine.text.intake import Intake, Rejected
+from engine.intake import Intake, Rejected
 from engine.text.template import Ending, continues
 from engine.work import Job
 from tests.engine.intakes import CONTEXT, USER, VOCABULARY, Words, accept, chat

@@ -20,7 +20,7 @@ from bus.messages.generation import (
 )
 from bus.trail import trail_of
 from engine.constraints.errors import GrammarError
-from engine.text.intake import Grammars, Intake, Rejected
+from engine.intake import Grammars, Intake, Rejected
 from engine.work import Job
 from tests.engine.intakes import CONTEXT, USER, VOCABULARY, Words, accept, chat
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.ranks.jaccl import Mesh, NoRdma, check_available, environment, matrix, write_devices
+from engine.sharding.jaccl import Mesh, NoRdma, check_available, environment, matrix, write_devices
 
 THREE = Mesh(
     (("", "rdma_en2", "rdma_en3"), ("rdma_en5", "", "rdma_en4"), ("rdma_en3", "rdma_en2", "")),

@@ -13,10 +13,10 @@ import pytest
 
 from engine.border import Network
 from engine.ranks.hop import Parcel
-from engine.ranks.plan import Insertion, Plan, Result
 from engine.ranks.rank import Equipment, Rank, Way
-from engine.ranks.stage import Stage
-from engine.ranks.steps import Entry
+from engine.sharding.stage import Stage
+from engine.steps.entry import Entry
+from engine.steps.plan import Insertion, Plan, Result
 from scripts.make_model import make_model
 from tests.engine.reference import greedy_of
 

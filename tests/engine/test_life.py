@@ -11,10 +11,10 @@ from bus.messages.engine import FromEngine, Load, Phase, PhaseChange, Step, Subm
 from bus.messages.generation import Sampling, Stopping, TextPrompt
 from engine.gauges import Gauges
 from engine.inbox import Inbox
+from engine.intake import Intake
 from engine.life import live
 from engine.ranks.conductor import Conductor
-from engine.ranks.steps import Stepped
-from engine.text.intake import Intake
+from engine.steps.stepper import Stepped
 from engine.threads import Threads
 from engine.work import Drop, End
 from tests.engine.conftest import Models

@@ -16,8 +16,8 @@ from engine.loader import load as load_model
 from engine.outfit import keeper_of
 from engine.prefixes.index import Index
 from engine.ranks.conductor import alone
-from engine.ranks.steps import Entry
-from engine.ranks.store_orders import Keep
+from engine.steps.entry import Entry
+from engine.steps.store_orders import Keep
 from scripts.make_model import make_model
 from tests.engine.process import PATIENCE_S, EngineUnderTest, engine_process
 from tests.engine.ranks import ranks

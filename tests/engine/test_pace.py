@@ -2,7 +2,9 @@
 
 import pytest
 
-from engine.scheduling.pace import IDLE_S, LARGEST, SMALLEST, STRETCH, Line, Pace
+from engine.line import Line
+from engine.memory.footprint import LARGEST_SLICE
+from engine.scheduling.pace import IDLE_S, SMALLEST, STRETCH, Pace
 
 START_S = 0.0002
 SLOPE_S = 4e-7
@@ -74,7 +76,7 @@ def test_where_nobody_waits_for_a_token_slices_are_as_large_as_half_a_second_all
         tokens = pace.slice(0, decoding=False)
         pace = pace.after_slice(cost(tokens, 0), tokens, 0, tokens, decoding=False)
     assert cost(tokens, 0) == pytest.approx(IDLE_S, rel=0.3)
-    assert SMALLEST <= tokens <= LARGEST
+    assert SMALLEST <= tokens <= LARGEST_SLICE
 
 
 def test_streams_that_are_slower_than_the_pace_are_slowed_by_less_than_twice() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from engine.prefixes.index import TRAILS, Hit, Index
-from engine.ranks.store_orders import Fetch, Forget, Keep, Mark, Save, Split, StoreOrder
+from engine.steps.store_orders import Fetch, Forget, Keep, Mark, Save, Split, StoreOrder
 
 TOKEN_BYTES = 3
 STATE_BYTES = 10

@@ -15,7 +15,7 @@ from engine.memory.caches import Cache, merged
 from engine.memory.quantised import QuantisedCache, quantise
 from engine.prefixes.layers import is_sliceable
 from engine.prefixes.segments import Segments
-from engine.ranks.store_orders import Forget, Keep, Mark, Split
+from engine.steps.store_orders import Forget, Keep, Mark, Split
 from scripts.make_model import make_model
 from tests.engine.conftest import Models
 from tests.engine.prefixes import KeepingModel, likeliest

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.sampling.decoding import Decoding
 from engine.sampling.penalties import Penalties
-from engine.sampling.rows import BatchSampler, Row, draw
+from engine.sampling.rows import BatchSampler
+from engine.steps.decoding import Decoding
+from engine.steps.row import Row, draw
 
 PROBABILITIES = [0.4, 0.3, 0.15, 0.1, 0.05]
 LOGPROBS = [math.log(probability) for probability in PROBABILITIES]

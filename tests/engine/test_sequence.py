@@ -9,8 +9,8 @@ import pytest
 
 from bus.messages.base import SequenceId
 from bus.messages.generation import Delta, Finish, FinishReason, TokenLogprob, ToolCallDelta
-from engine.sampling.decoding import Decoding
-from engine.sampling.logprobs import Likely
+from engine.steps.decoding import Decoding
+from engine.steps.likely import Likely
 from engine.text.detokenizer import Vocabulary
 from engine.text.reply import Reply
 from engine.text.sequence import Sequence as Generated

@@ -15,8 +15,8 @@ from mlx.nn.layers.base import Module
 from engine.border import Network
 from engine.examine import examine, pipeline_problem
 from engine.memory.caches import Cache, merged
-from engine.ranks.group import Place
-from engine.ranks.stage import Stage
+from engine.sharding.group import Place
+from engine.sharding.stage import Stage
 from scripts.make_model import make_model
 from tests.engine.process import ROOT
 
@@ -62,7 +62,7 @@ import mlx.core as mx
 from pathlib import Path
 from engine.border import Network
 from engine.memory.caches import merged
-from engine.ranks.stage import Stage
+from engine.sharding.stage import Stage
 
 first, end, samples = (int(word) for word in sys.argv[2:])
 stage = Stage(Network(Path(sys.argv[1])), first, end)

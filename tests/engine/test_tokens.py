@@ -7,8 +7,8 @@ import pytest
 from engine.gauges import Gauges
 from engine.loader import Loaded, load
 from engine.ranks.conductor import alone
-from engine.ranks.steps import Entry
 from engine.scheduling.batch import Batch
+from engine.steps.entry import Entry
 from tests.engine.conftest import Models
 from tests.engine.reference import greedy
 

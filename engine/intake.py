@@ -21,7 +21,7 @@ from bus.messages.generation import (
 )
 from bus.trail import trail_of
 from engine.constraints.errors import GrammarError
-from engine.sampling.decoding import Decoding
+from engine.steps.decoding import Decoding
 from engine.text.infill import NoInfill, Pieces, infill
 from engine.text.template import ChatTemplate, Rendered, Renderer, TemplateError, continues
 from engine.work import Job

@@ -11,7 +11,7 @@ from typing import Final
 
 import mlx.core as mx
 
-from engine.ranks.jaccl import Mesh, environment, write_devices
+from engine.sharding.jaccl import Mesh, environment, write_devices
 
 HEAD_START_S: Final = 0.1
 """The last rank of a ring calls the first before it listens itself; the others listen first. Whoever calls in

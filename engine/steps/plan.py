@@ -2,9 +2,9 @@
 
 import msgspec
 
-from engine.ranks.steps import Entry
-from engine.ranks.store_orders import StoreOrder
-from engine.sampling.logprobs import Likely
+from engine.steps.entry import Entry
+from engine.steps.likely import Likely
+from engine.steps.store_orders import StoreOrder
 
 
 class Insertion(msgspec.Struct, frozen=True, array_like=True):

@@ -16,7 +16,7 @@ from mlx.nn.layers.base import Module
 from engine.border import Network, forget_weights, weights_of
 from engine.memory.caches import Cache, fresh_like, kind_of
 from engine.memory.quantised import quantise
-from engine.ranks.layers import dress, forward_of
+from engine.sharding.layers import dress, forward_of
 
 
 class Stage:
