@@ -158,6 +158,7 @@ class Tally:
             generated=answer.generated,
             finish=delta.finish,
             embedding=delta.embedding,
+            cached=answer.cached,
         )
         if not self.admitted:
             self._held.append(chunk)

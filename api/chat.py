@@ -15,6 +15,7 @@ from api.reasoning import shows_reasoning
 from api.requests import new_id, read_body
 from api.schema import ChatBody, decode
 from api.shapes import (
+    CallBody,
     ChatChoice,
     ChatChunk,
     ChatCompletion,
@@ -27,7 +28,7 @@ from api.shapes import (
 )
 from api.telling import DONE, Heading, RunningUsage, UsageWish, sse, sse_failure
 from bus.messages.generation import CallFormat, Finish, FinishReason, TokenLogprob, ToolCallDelta
-from bus.messages.request import Admitted, Chunk, Completed, Order, Usage
+from bus.messages.request import Admitted, Chunk, Completed, Order
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,14 @@ class Manner:
     """Whether the client gets to see it."""
     named: bool = False
     """One certain function had to be called: OpenAI ends that with `stop` rather than `tool_calls`."""
+    functions: bool = False
+    """Calls are told in the older form: the body has `functions` rather than `tools`."""
 
     @classmethod
     def of(cls, body: ChatBody, order: Order) -> "Manner":
         """What the body, and the order made of it, say."""
         named = isinstance(order.format, CallFormat) and order.format.function != ""
-        return cls(order.logprobs is not None, shows_reasoning(body), named)
+        return cls(order.logprobs is not None, shows_reasoning(body), named, bool(body.functions))
 
     def shown(self, event: Chunk) -> Chunk:
         """The chunk without what its client does not want to see."""
@@ -54,8 +57,16 @@ class Manner:
 
     def finish_reason(self, reason: FinishReason) -> str:
         """Why an answer ended, as OpenAI would say it."""
-        ended_well = reason is not FinishReason.LENGTH
-        return FinishReason.STOP.value if self.named and ended_well else reason.value
+        if self.named and reason is not FinishReason.LENGTH:
+            return FinishReason.STOP.value
+        called = self.functions and reason is FinishReason.TOOL_CALLS
+        return "function_call" if called else reason.value
+
+    def call_delta(self, part: CallBody) -> DeltaBody:
+        """A piece of a call."""
+        if self.functions:
+            return DeltaBody(function_call=part.function)
+        return DeltaBody(tool_calls=(part,))
 
 
 class ChatRoute:
@@ -71,12 +82,18 @@ class ChatRoute:
         order = chat_order(body, name)
         heading = Heading.of(order, self._generations.fingerprint)
         manner = Manner.of(body, order)
-        forced = isinstance(order.format, CallFormat)
-        fields = Fields("messages", "tools" if forced else format_field(body))
+        fields = _fields(body, order)
         if body.stream:
             telling = ChatTelling(heading, order.n, UsageWish.of(body.stream_options), manner)
             return await self._generations.stream(request, order, telling, fields)
         return await self._generations.whole(request, order, ChatAnswer(heading, order.n, manner), fields)
+
+
+def _fields(body: ChatBody, order: Order) -> Fields:
+    """What the body called its prompt, its format and its choice among tools."""
+    tools, choice = ("functions", "function_call") if body.functions else ("tools", "tool_choice")
+    format = tools if isinstance(order.format, CallFormat) else format_field(body)
+    return Fields("messages", format, choice)
 
 
 class ChatTelling:
@@ -87,7 +104,7 @@ class ChatTelling:
         self._n = n
         self._wish = wish
         self._manner = manner
-        self._usage = RunningUsage()
+        self._usage = RunningUsage(n)
 
     def admitted(self, event: Admitted) -> bytes:
         """Each answer's opening, which names the role."""
@@ -104,7 +121,7 @@ class ChatTelling:
         if event.text or event.reasoning or logprobs is not None:
             frames.append(self._frame(ChunkChoice(event.index, _delta(event), logprobs)))
         frames.extend(
-            self._frame(ChunkChoice(event.index, DeltaBody(tool_calls=(part,))))
+            self._frame(ChunkChoice(event.index, self._manner.call_delta(part)))
             for part in call_parts(event.tool_calls)
         )
         if event.finish is not None:
@@ -125,7 +142,7 @@ class ChatTelling:
     def _frame(self, choice: ChunkChoice | None, usage: UsageBody | None = None) -> bytes:
         heading = self._heading
         if usage is None and self._wish.always:
-            usage = usage_body(Usage(self._usage.prompt_tokens, self._usage.completion_tokens))
+            usage = usage_body(self._usage.so_far)
         return sse(
             ChatChunk(
                 heading.id,
@@ -164,6 +181,9 @@ class ChatAnswer:
         self._manner = manner
         self._drafts = [_Draft() for _ in range(n)]
 
+    def admitted(self, event: Admitted) -> None:
+        """It tells nothing that a whole answer needs."""
+
     def chunk(self, event: Chunk) -> None:
         """Take more of one answer in."""
         event = self._manner.shown(event)
@@ -192,10 +212,11 @@ class ChatAnswer:
     def _choice(self, index: int, draft: _Draft) -> ChatChoice:
         reason = draft.finish.reason if draft.finish else FinishReason.STOP
         logprobs: ChatLogprobs | None = chat_logprobs(draft.logprobs) if self._manner.logprobs else None
-        return ChatChoice(index, _message(draft), logprobs, self._manner.finish_reason(reason))
+        message = _message(draft, self._manner.functions)
+        return ChatChoice(index, message, logprobs, self._manner.finish_reason(reason))
 
 
-def _message(draft: _Draft) -> ChatMessageBody:
+def _message(draft: _Draft, functions: bool) -> ChatMessageBody:
     """`content` is null when there are calls and nothing else."""
     text, reasoning = "".join(draft.text), "".join(draft.reasoning) or msgspec.UNSET
     calls = whole_calls(draft.calls)
@@ -204,5 +225,6 @@ def _message(draft: _Draft) -> ChatMessageBody:
         content=text if text or not calls else None,
         reasoning_content=reasoning,
         reasoning=reasoning,
-        tool_calls=calls or msgspec.UNSET,
+        tool_calls=calls if calls and not functions else msgspec.UNSET,
+        function_call=calls[0].function if calls and functions else msgspec.UNSET,
     )

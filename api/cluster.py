@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import hdrs, web
@@ -33,8 +33,12 @@ Change = tuple[str, Fact | None]
 class ClusterRoutes:
     """The handlers."""
 
-    def __init__(self, gateway: Gateway, settings: ApiSettings) -> None:
+    def __init__(
+        self, gateway: Gateway, settings: ApiSettings, cancel: Callable[[RequestId, str], bool]
+    ) -> None:
+        """`cancel`: ends a request for that reason; False: there is none of that id."""
         self._gateway = gateway
+        self._cancel = cancel
         self._settings = settings
         self._feeds: set[Outbox[Change]] = set()
 
@@ -68,7 +72,7 @@ class ClusterRoutes:
     async def cancel(self, request: web.Request) -> web.Response:
         """Kill a request by its id. 404 when there is no such request under way."""
         name = RequestId(request.match_info["id"])
-        if not self._gateway.cancel(name, "cancelled by POST /v1/cancel"):
+        if not self._cancel(name, "cancelled by POST /v1/cancel"):
             message = "There is no such request under way."
             raise ApiError(Fault(404, message, param="id", code="request_not_found"))
         return json_response({"id": name, "object": "request.cancelled", "cancelled": True})

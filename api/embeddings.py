@@ -14,7 +14,7 @@ from api.orders import embedding_order
 from api.requests import new_id, read_body
 from api.schema import EmbeddingBody, decode
 from api.shapes import EmbeddingItem, EmbeddingList, EmbeddingUsage
-from bus.messages.request import Chunk, Completed
+from bus.messages.request import Admitted, Chunk, Completed
 
 MOST_AT_ONCE = 128
 """Inputs that are with the engine together; the others of the same request come after them."""
@@ -42,6 +42,9 @@ class EmbeddingAnswer:
         self._body = body
         self._inputs = inputs
         self._points: dict[int, bytes] = {}
+
+    def admitted(self, event: Admitted) -> None:
+        """It tells nothing that a list of embeddings needs."""
 
     def chunk(self, event: Chunk) -> None:
         """Take one input's embedding in. Raises ApiError 400 where more dimensions are asked for than there

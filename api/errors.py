@@ -14,6 +14,8 @@ _PROMPTS = ("prompt", "messages")
 """What a refusal calls the prompt, whichever field of which route it came in."""
 _FORMAT = "response_format"
 """What it calls the format."""
+_CHOICE = "tool_choice"
+"""What it calls the choice among tools."""
 
 
 class ErrorKind(StrEnum):
@@ -45,6 +47,7 @@ class Fields:
 
     prompt: str
     format: str = _FORMAT
+    choice: str = _CHOICE
 
 
 class ApiError(Exception):
@@ -121,7 +124,7 @@ def fault_of(refusal: Refusal, fields: Fields) -> Fault:
 def _param(param: str | None, fields: Fields) -> str | None:
     if param in _PROMPTS:
         return fields.prompt
-    return fields.format if param == _FORMAT else param
+    return {_FORMAT: fields.format, _CHOICE: fields.choice}.get(param, param) if param else None
 
 
 def envelope(fault: Fault) -> bytes:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Hashable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 
 import msgspec
 from aiohttp import web
@@ -48,6 +49,8 @@ class Generations:
         self._metrics = metrics
         self._admission = admission
         self._live: set[Generation] = set()
+        self._parted: dict[RequestId, _Parted] = {}
+        """Orders that are carried out in parts."""
         self._stopping = False
 
     def stop(self) -> None:
@@ -55,6 +58,14 @@ class Generations:
         self._stopping = True
         for generation in tuple(self._live):
             generation.cancel("the node is shutting down")
+
+    def cancel(self, request: RequestId, reason: str) -> bool:
+        """Kill a request of this node; False: there is no such request (any more)."""
+        parted = self._parted.get(request)
+        if parted is None:
+            return self._gateway.cancel(request, reason)
+        parted.cancel(reason)
+        return True
 
     async def whole(
         self, request: web.Request, order: Order, answer: Answer, fields: Fields, most: int | None = None
@@ -64,25 +75,41 @@ class Generations:
         With `most`, an order of more prompts is carried out in parts of so many, one after the other, so
         that it does not fill the queue for everybody else; for one answer to each prompt only.
         """
-        with self._admitted(request, order) as ranked:
-            usage = Usage(0, 0)
+        usage = Usage(0, 0)
+        with self._admitted(request, order) as ranked, self._in_parts(order) as parted:
             for first, part in _parts(ranked, most or len(order.prompts)):
-                end = await self._followed(part, first, answer, fields)
+                if parted.refusal is not None:
+                    raise ApiError(self._fault(parted.refusal, fields))
+                end = await self._followed(part, first, answer, fields, parted)
                 usage = _added(usage, end.usage)
         return web.Response(body=answer.completed(Completed(usage)), content_type="application/json")
 
-    async def _followed(self, order: Order, first: int, answer: Answer, fields: Fields) -> Completed:
+    @contextmanager
+    def _in_parts(self, order: Order) -> Iterator["_Parted"]:
+        """It can be cancelled as a whole, whichever of its parts is under way."""
+        parted = self._parted[order.request] = _Parted()
+        try:
+            yield parted
+        finally:
+            del self._parted[order.request]
+
+    async def _followed(
+        self, order: Order, first: int, answer: Answer, fields: Fields, parted: "_Parted"
+    ) -> Completed:
         """Tell the answer what comes, its first index being this one, up to the good end."""
         end: Completed | Failed | None = None
         async with self._open(order) as (generation, meter):
+            parted.part = generation
             async for event in generation:
                 meter.observe(event)
                 match event:
                     case Chunk():
                         answer.chunk(msgspec.structs.replace(event, index=first + event.index))
+                    case Admitted():
+                        answer.admitted(event)
                     case Completed() | Failed():
                         end = event
-                    case Waiting() | Admitted():
+                    case Waiting():
                         pass
         match end:
             case Completed():
@@ -135,6 +162,22 @@ class Generations:
         if self._stopping and refusal.code is RefusalCode.CANCELLED:
             return stopping()
         return fault_of(refusal, fields)
+
+
+@dataclass
+class _Parted:
+    """An order that is carried out in parts, one after the other."""
+
+    part: Generation | None = None
+    """The last that was begun."""
+    refusal: Refusal | None = None
+    """Why no other one is begun."""
+
+    def cancel(self, reason: str) -> None:
+        """End the part that is under way, if one is; the next one is not begun."""
+        self.refusal = Refusal(RefusalCode.CANCELLED, reason)
+        if self.part is not None:
+            self.part.cancel(reason)
 
 
 def _parts(order: Order, most: int) -> Iterator[tuple[int, Order]]:

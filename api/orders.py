@@ -44,24 +44,34 @@ def chat_order(body: ChatBody, request: RequestId) -> Order:
 
 
 def completion_order(body: CompletionBody, request: RequestId) -> Order:
-    """What a completion body asks for. Raises ApiError 400."""
-    _refuse_unserved_completion(body)
+    """What a completion body asks for. Raises ApiError 400.
+
+    Where the best of more answers than are told are wanted, all of them are made, and log-probabilities
+    with them, which say what is best.
+    """
+    answers, chooses = _candidates(body), chooses_best(body)
     prompts = _completion_prompts(body)
-    if len(prompts) * (body.n or 1) > MAX_ANSWERS:
-        raise invalid(f"At most {MAX_ANSWERS} answers (prompts times `n`) in one request.", "prompt")
+    if len(prompts) * answers > MAX_ANSWERS:
+        which = "best_of" if chooses else "n"
+        raise invalid(f"At most {MAX_ANSWERS} answers (prompts times `{which}`) in one request.", "prompt")
     return Order(
         request=request,
         model=ModelId(body.model),
         prompts=prompts,
-        n=body.n or 1,
+        n=answers,
         sampling=_sampling(body),
         stopping=_stopping(body, ("max_tokens", body.max_tokens), least=0 if body.echo else 1),
-        logprobs=body.logprobs,
+        logprobs=0 if chooses and body.logprobs is None else body.logprobs,
         echo=bool(body.echo),
         timeout_s=body.timeout,
         format=format_of(body),
         priority=_priority(body.priority),
     )
+
+
+def chooses_best(body: CompletionBody) -> bool:
+    """Whether more answers are made than told: the best `n` of `best_of`."""
+    return body.best_of is not None and body.best_of > (body.n or 1)
 
 
 def embedding_order(body: EmbeddingBody, request: RequestId) -> Order:
@@ -85,6 +95,22 @@ def _priority(asked: int | None) -> int:
     return -(asked or 0)
 
 
+def _candidates(body: CompletionBody) -> int:
+    """How many answers are made to each prompt."""
+    answers = body.n or 1
+    if body.best_of is None:
+        return answers
+    if body.best_of < answers:
+        raise invalid(f"`best_of` is less than `n`, which is {answers}.", "best_of")
+    if body.stream and chooses_best(body):
+        raise invalid(
+            "Which answers are the best is known when all of them are whole: leave `stream` out, or "
+            "`best_of`.",
+            "best_of",
+        )
+    return body.best_of
+
+
 def _completion_prompts(body: CompletionBody) -> tuple[Prompt, ...]:
     prompts = prompts_of(body.prompt, "prompt")
     if not body.suffix:
@@ -106,20 +132,6 @@ def _refuse_unserved_chat(body: ChatBody) -> None:
         raise not_served("moderation", "Moderation is")
     if body.web_search_options is not None:
         raise not_served("web_search_options", "Web search is")
-    if body.functions:
-        raise not_served("functions", "The old form of tools is (use `tools`)")
-    if body.function_call not in (None, "none", "auto"):
-        raise not_served("function_call", "Forcing a function call is")
-
-
-def _refuse_unserved_completion(body: CompletionBody) -> None:
-    if body.best_of is None:
-        return
-    answers = body.n or 1
-    if body.best_of < answers:
-        raise invalid(f"`best_of` is less than `n`, which is {answers}.", "best_of")
-    if body.best_of > answers:
-        raise not_served("best_of", "Choosing the best of several answers is")
 
 
 # -- sampling and stopping -----------------------------------------------------------------------

@@ -224,7 +224,8 @@ class ChatBody(GenerationBody, frozen=True, kw_only=True):
     moderation: dict[str, object] | None = None
     web_search_options: dict[str, object] | None = None
     functions: list[Raw] | None = None
-    function_call: str | dict[str, object] | None = None
+    """The old form of tools, which OpenAI still takes."""
+    function_call: str | NamedFunction | None = None
 
     chat_template_kwargs: dict[str, object] | None = None
     enable_thinking: bool | None = None
@@ -241,7 +242,7 @@ class CompletionBody(GenerationBody, frozen=True, kw_only=True):
     prompt: Pieces
     logprobs: TopLogprobs | None = None
     echo: bool | None = None
-    best_of: Annotated[int, Meta(ge=1)] | None = None
+    best_of: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
     suffix: str | None = None
 
 

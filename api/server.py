@@ -40,7 +40,7 @@ class Server:
         self._metrics = Metrics(gateway.view, settings.bus_counts)
         self._admission = admission or Everybody()
         self._generations = Generations(gateway, settings, self._metrics, self._admission)
-        self._cluster = ClusterRoutes(gateway, settings)
+        self._cluster = ClusterRoutes(gateway, settings, self._generations.cancel)
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> str:

@@ -109,6 +109,8 @@ class DeltaBody(Struct, frozen=True, omit_defaults=True):
     reasoning_content: str | UnsetType = UNSET
     reasoning: str | UnsetType = UNSET
     tool_calls: tuple[CallBody, ...] | UnsetType = UNSET
+    function_call: FunctionBody | UnsetType = UNSET
+    """The older form of a call, of which an answer has one."""
 
 
 class ChunkChoice(Struct, frozen=True):
@@ -141,6 +143,8 @@ class ChatMessageBody(Struct, frozen=True):
     reasoning_content: str | UnsetType = UNSET
     reasoning: str | UnsetType = UNSET
     tool_calls: tuple[CallBody, ...] | UnsetType = UNSET
+    function_call: FunctionBody | UnsetType = UNSET
+    """As in DeltaBody."""
 
 
 class ChatChoice(Struct, frozen=True):

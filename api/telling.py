@@ -9,7 +9,7 @@ import msgspec
 from api.errors import Fault, envelope
 from api.schema import StreamOptions
 from bus.messages.base import RequestId
-from bus.messages.request import Admitted, Chunk, Completed, Order
+from bus.messages.request import Admitted, Chunk, Completed, Order, Usage
 
 DONE = b"data: [DONE]\n\n"
 
@@ -28,6 +28,8 @@ class Telling(Protocol):
 
 class Answer(Protocol):
     """A generation as one JSON body: takes the chunks in, and is whole when the request is completed."""
+
+    def admitted(self, event: Admitted) -> None: ...
 
     def chunk(self, event: Chunk) -> None: ...
 
@@ -67,17 +69,26 @@ class UsageWish:
 class RunningUsage:
     """Tokens so far, over all answers of a stream."""
 
+    n: int = 1
+    """Answers per prompt."""
     prompt_tokens: int = 0
-    _generated: dict[int, int] = field(default_factory=dict)
+    _latest: dict[int, Chunk] = field(default_factory=dict)
 
     def note(self, event: Chunk) -> None:
         """Take in what the chunk says of its answer."""
-        self._generated[event.index] = event.generated
+        self._latest[event.index] = event
 
     @property
-    def completion_tokens(self) -> int:
-        """All answers' tokens together."""
-        return sum(self._generated.values())
+    def so_far(self) -> Usage:
+        """All answers together. A prompt counts once, so what was kept of it does too: as its first answer
+        had it. How much was reasoned, an answer says at its end."""
+        latest = self._latest.values()
+        return Usage(
+            self.prompt_tokens,
+            sum(event.generated for event in latest),
+            sum(event.finish.reasoning_tokens for event in latest if event.finish is not None),
+            sum(event.cached for event in latest if event.index % self.n == 0),
+        )
 
 
 def sse(value: msgspec.Struct) -> bytes:

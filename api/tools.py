@@ -1,4 +1,7 @@
-"""From the tools of a chat body, and the choice among them, to what the model is offered and held to."""
+"""From the tools of a chat body, and the choice among them, to what the model is offered and held to.
+
+OpenAI's older form, `functions` and `function_call`, offers the same: only its answers look different.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +9,17 @@ from dataclasses import dataclass
 import msgspec
 
 from api.errors import ApiError, invalid
-from api.schema import MAX_DEPTH, AllowedTools, ChatBody, ToolBody, ToolChoice, decode, shallow
+from api.schema import (
+    MAX_DEPTH,
+    AllowedTools,
+    ChatBody,
+    NamedFunction,
+    ToolBody,
+    ToolChoice,
+    ToolFunction,
+    decode,
+    shallow,
+)
 from bus.messages.generation import CallFormat
 
 
@@ -33,6 +46,8 @@ def offer_of(body: ChatBody) -> Offer:
 
     A function that is named by `tool_choice` is called exactly once, as at OpenAI.
     """
+    if body.functions or isinstance(body.function_call, NamedFunction):
+        return _functions(body)
     tools = [_tool(raw, f"tools[{i}]") for i, raw in enumerate(body.tools or ())]
     calls = 1 if body.parallel_tool_calls is False else None
     match body.tool_choice:
@@ -46,6 +61,23 @@ def offer_of(body: ChatBody) -> Offer:
             return _chosen(choice, tools, calls)
         case _:
             raise invalid("Use 'none', 'auto', 'required', or an object that names tools.", "tool_choice")
+
+
+def _functions(body: ChatBody) -> Offer:
+    """What the older form offers: an answer of that form has room for one call."""
+    if body.tools or body.tool_choice is not None:
+        raise invalid("`functions` is the old form of `tools`: use one of the two.", "functions")
+    tools = [_old_tool(raw, f"functions[{i}]") for i, raw in enumerate(body.functions or ())]
+    match body.function_call:
+        case None | "auto":
+            return _offer(tools, 1)
+        case "none":
+            return Offer()
+        case NamedFunction(name):
+            _known(name, tools, "function_call")
+            return _offer(tools, 1, CallFormat(name))
+        case _:
+            raise invalid("Use 'none', 'auto', or an object that names a function.", "function_call")
 
 
 def _chosen(choice: ToolChoice, tools: Sequence[_Tool], calls: int | None) -> Offer:
@@ -100,9 +132,19 @@ def _tool(raw: msgspec.Raw, at: str) -> _Tool:
         raise _functions_only(f"{at}.type")
     if tool.function is None:
         raise _missing(f"{at}.function")
-    if not shallow(tool.function.parameters):
-        raise invalid(f"Nested deeper than {MAX_DEPTH} levels.", f"{at}.function.parameters")
+    _shallow(tool.function, f"{at}.function")
     return _Tool(tool.function.name, str(raw, "utf-8"))
+
+
+def _old_tool(raw: msgspec.Raw, at: str) -> _Tool:
+    function = decode(raw, ToolFunction, at)
+    _shallow(function, at)
+    return _Tool(function.name, f'{{"type":"function","function":{str(raw, "utf-8")}}}')
+
+
+def _shallow(function: ToolFunction, at: str) -> None:
+    if not shallow(function.parameters):
+        raise invalid(f"Nested deeper than {MAX_DEPTH} levels.", f"{at}.parameters")
 
 
 def _functions_only(param: str) -> ApiError:

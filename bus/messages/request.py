@@ -76,6 +76,8 @@ class Chunk(Message, frozen=True):
     finish: Finish | None = None
     embedding: bytes = b""
     """As in Delta."""
+    cached: int = 0
+    """Of the prompt: what had not to be computed, as far as known."""
 
 
 class Usage(Value, frozen=True):

@@ -179,6 +179,14 @@ def test_what_was_kept_of_a_prompt_is_billed_once_for_all_its_answers() -> None:
     assert tally.usage().cached_tokens == 4 + 10, "of each prompt the first answer's, and no more than it has"
 
 
+def test_every_chunk_says_what_was_kept_of_its_prompt() -> None:
+    tally, sequence = Tally(order()), sequence_id(REQUEST, 0)
+    tally.accept(sequence, 100)
+    tally.prefill(Prefilled(sequence, done=100, total=100, cached=64))
+    (chunk,) = tally.add(Delta(sequence, text="x", tokens=1), now=1.0)
+    assert chunk.cached == 64
+
+
 def test_an_embedding_comes_with_its_finish() -> None:
     tally = Tally(order())
     tally.accept(sequence_id(REQUEST, 0), 5)

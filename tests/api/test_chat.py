@@ -6,6 +6,8 @@ from openai import AsyncOpenAI, BadRequestError
 from bus.messages.generation import (
     ChatMessage,
     ChatPrompt,
+    Finish,
+    FinishReason,
     TokenLogprob,
     ToolCall,
     TopLogprob,
@@ -72,6 +74,27 @@ async def test_continuous_usage_counts_in_every_chunk(client: AsyncOpenAI) -> No
     chunks = await collect(client, stream_options={"continuous_usage_stats": True})
     assert [chunk.usage.completion_tokens for chunk in chunks if chunk.usage] == [0, 1, 2, 2]
     assert {chunk.usage.prompt_tokens for chunk in chunks if chunk.usage} == {7}
+
+
+async def test_continuous_usage_knows_what_was_kept_of_each_prompt_and_what_was_reasoned(
+    client: AsyncOpenAI, gateway: ScriptedGateway
+) -> None:
+    gateway.script = answering(
+        Chunk(0, "a", generated=1, cached=5),
+        Chunk(1, "b", generated=1, cached=6),
+        Chunk(1, "b", generated=2, cached=6, finish=Finish(FinishReason.STOP, 2, reasoning_tokens=1)),
+        Chunk(0, "a", generated=2, cached=5, finish=Finish(FinishReason.STOP, 2, reasoning_tokens=1)),
+    )
+    chunks = await collect(client, n=2, stream_options={"continuous_usage_stats": True})
+    usages = [chunk.usage for chunk in chunks if chunk.usage]
+    cached = [usage.prompt_tokens_details.cached_tokens for usage in usages if usage.prompt_tokens_details]
+    reasoned = [
+        usage.completion_tokens_details.reasoning_tokens
+        for usage in usages
+        if usage.completion_tokens_details
+    ]
+    assert cached == [0, 0, 5, 5, 5, 5, 5, 5]
+    assert reasoned == [0, 0, 0, 0, 1, 1, 2, 2]
 
 
 async def test_n_answers_come_whole_and_in_order(client: AsyncOpenAI, gateway: ScriptedGateway) -> None:
@@ -157,7 +180,6 @@ async def test_a_whole_conversation_is_understood(client: AsyncOpenAI, gateway: 
     [
         ({"modalities": ["text", "audio"], "audio": {"voice": "x", "format": "wav"}}, "modalities"),
         ({"web_search_options": {}}, "web_search_options"),
-        ({"functions": [{"name": "f"}]}, "functions"),
         ({"min_tokens": 5}, "min_tokens"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},

@@ -14,7 +14,7 @@ from bus.messages.generation import (
     TopLogprob,
 )
 from bus.messages.request import Chunk
-from tests.api.scripted import ScriptedGateway, answering, finish
+from tests.api.scripted import PROMPT_TOKENS, ScriptedGateway, answering, finish
 
 
 async def collect(client: AsyncOpenAI, **options: object) -> list[Completion]:
@@ -60,6 +60,44 @@ async def test_choices_are_numbered_by_prompt_then_by_answer(client: AsyncOpenAI
         (2, "Hello 2"),
         (3, "Hello 3"),
     ]
+
+
+def spoken(index: int, *logprobs: float) -> Chunk:
+    """A whole answer, which begins with what is echoed of its prompt if there is more than was generated."""
+    tokens = tuple(TokenLogprob(1, "x", b"x", logprob) for logprob in logprobs)
+    return Chunk(index, f"answer {index}", logprobs=tokens, generated=1, finish=finish(1))
+
+
+async def test_the_likeliest_answers_per_token_are_told_best_first(
+    client: AsyncOpenAI, gateway: ScriptedGateway
+) -> None:
+    gateway.script = answering(
+        *(spoken(0, -3.0), spoken(1, -1.0, -1.0, -1.0, -1.0), spoken(2, -2.0, -1.5)),
+        *(spoken(3), spoken(4, -9.0), spoken(5, -0.5)),
+    )
+    answer = await client.completions.create(model="m", prompt=["a", "b"], n=2, best_of=3)
+    assert [(choice.index, choice.text) for choice in answer.choices] == [
+        (0, "answer 1"),
+        (1, "answer 2"),
+        (2, "answer 5"),
+        (3, "answer 4"),
+    ]
+    assert all(choice.logprobs is None for choice in answer.choices)
+    assert (gateway.order.n, gateway.order.logprobs) == (3, 0)
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 2 * 6, "all that were made are paid for"
+
+
+async def test_an_echoed_prompt_says_nothing_of_how_likely_its_answers_are(
+    client: AsyncOpenAI, gateway: ScriptedGateway
+) -> None:
+    prompt = (-8.0,) * PROMPT_TOKENS
+    gateway.script = answering(spoken(0, *prompt, -2.0, -2.0), spoken(1, *prompt, -1.0))
+    answer = await client.completions.create(model="m", prompt="a", best_of=2, echo=True, logprobs=0)
+    (choice,) = answer.choices
+    assert (choice.index, choice.text) == (0, "answer 1")
+    assert choice.logprobs is not None
+    assert choice.logprobs.token_logprobs == [*prompt, -1.0]
 
 
 async def test_a_stream_has_its_finish_with_the_last_text(lenient: AsyncOpenAI) -> None:
@@ -149,7 +187,6 @@ async def test_an_echo_is_asked_of_the_engine(client: AsyncOpenAI, gateway: Scri
 @pytest.mark.parametrize(
     ("options", "param"),
     [
-        ({"best_of": 2}, "best_of"),
         ({"guided_grammar": 'root ::= "a"'}, "guided_grammar"),
     ],
 )

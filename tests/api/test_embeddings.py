@@ -3,6 +3,7 @@
 It asks for base64 by itself, which its own type for the answer does not know: it can't be strict then.
 """
 
+import asyncio
 import base64
 import struct
 
@@ -12,7 +13,7 @@ from openai import APIStatusError, AsyncOpenAI, BadRequestError
 from bus.messages.generation import Prompt, RefusalCode, TextPrompt, TokenPrompt
 from bus.messages.request import Order
 from tests.api.raw import Answer, ask
-from tests.api.scripted import Say, ScriptedGateway, playing, points, refused
+from tests.api.scripted import Say, ScriptedGateway, playing, points, refused, silence
 
 
 def data(answer: Answer) -> list[dict[str, object]]:
@@ -123,6 +124,25 @@ async def test_a_part_that_is_refused_ends_the_whole(lenient: AsyncOpenAI, gatew
         await lenient.embeddings.create(model="m", input=["a"] * 300)
     assert caught.value.status_code == 499
     assert len(gateway.generations) == 2
+
+
+async def test_what_is_taken_in_parts_is_cancelled_by_the_id_of_the_whole(
+    gateway: ScriptedGateway, url: str
+) -> None:
+    async def second_waits(order: Order, say: Say) -> None:
+        await (points if len(gateway.generations) == 1 else silence)(order, say)
+
+    gateway.script = second_waits
+    asked = asyncio.create_task(ask(url, "POST", "/v1/embeddings", {"model": "m", "input": ["a"] * 300}))
+    first, second = await gateway.opened.get(), await gateway.opened.get()
+    whole = first.request.removesuffix("-1")
+    assert second.request == f"{whole}-2"
+    assert (await ask(url, "POST", f"/v1/cancel/{whole}")).status == 200
+    answer = await asked
+    assert (answer.status, answer.error["code"]) == (499, "cancelled")
+    assert answer.headers["x-request-id"] == whole
+    assert len(gateway.generations) == 2
+    assert (await ask(url, "POST", f"/v1/cancel/{whole}")).status == 404
 
 
 @pytest.mark.parametrize(

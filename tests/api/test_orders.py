@@ -104,6 +104,14 @@ def test_logprobs_are_counted_as_the_engine_counts_them() -> None:
     assert completion(logprobs=5).logprobs == 5
 
 
+def test_the_best_of_several_are_chosen_by_the_log_probabilities_of_all() -> None:
+    order = completion(n=2, best_of=5)
+    assert (order.n, order.logprobs) == (5, 0)
+    assert completion(n=2, best_of=5, logprobs=3).logprobs == 3
+    alike = completion(n=2, best_of=2, stream=True)
+    assert (alike.n, alike.logprobs) == (2, None)
+
+
 def test_the_templates_own_options_are_handed_on_as_they_are() -> None:
     assert chat_prompt().template_options == "{}"
     own = chat_prompt(enable_thinking=True, chat_template_kwargs={"enable_thinking": False, "a": [1]})
@@ -127,6 +135,8 @@ def test_nothing_need_be_generated_where_a_prompt_is_to_be_scored() -> None:
     [
         ({"best_of": 1, "n": 2}, "best_of"),
         ({"best_of": 0}, "best_of"),
+        ({"best_of": 33}, "best_of"),
+        ({"best_of": 2, "stream": True}, "best_of"),
         ({"prompt": [1, 2], "suffix": "x"}, "suffix"),
         ({"suffix": "x", "echo": True}, "echo"),
     ],
@@ -273,8 +283,9 @@ def test_a_missing_prompt_is_named() -> None:
 
 def test_one_request_has_a_bounded_number_of_answers() -> None:
     assert len(completion(prompt=["a"] * 256).prompts) == 256
-    with pytest.raises(ApiError):
-        completion(prompt=["a"] * 9, n=32)
+    for many in ({"n": 32}, {"best_of": 32}):
+        with pytest.raises(ApiError):
+            completion(prompt=["a"] * 9, **many)
 
 
 def test_nothing_that_is_nested_deeply_gets_through() -> None:
