@@ -27,6 +27,8 @@ class Identity:
     url: str
     started_at: float
     """Seconds since 1970."""
+    kv_memory: int | None = None
+    """Bytes of KV cache on this node, all models together, at most; None: what its memory allows."""
 
 
 class Topology(ThreadActor[TopologyMessage]):
@@ -36,7 +38,8 @@ class Topology(ThreadActor[TopologyMessage]):
         super().__init__()
         self._identity, self._bus, self._data_dir = identity, bus, data_dir
         self._speed = speed.recall(data_dir)
-        self._leaving = False
+        before = bus.view.facts().get(self._key)  # what a Topology said that failed
+        self._leaving = isinstance(before, NodeFact) and before.leaving
 
     def on_start(self) -> None:
         """Read what stays as it is, and publish for the first time."""
@@ -58,6 +61,10 @@ class Topology(ThreadActor[TopologyMessage]):
                 self._leaving = True
         self._publish()
 
+    @property
+    def _key(self) -> str:
+        return f"node/{self._identity.id}"
+
     def _publish(self) -> None:
         mesh = self._bus.mesh
         fact = NodeFact(
@@ -78,5 +85,6 @@ class Topology(ThreadActor[TopologyMessage]):
             backends=(Interconnect.RING, Interconnect.JACCL) if self._rdma.devices else (Interconnect.RING,),
             backends_note=self._rdma.problem,
             rdma_devices=self._rdma.devices,
+            kv_memory_bytes=self._identity.kv_memory,
         )
-        self._bus.publish(f"node/{fact.id}", fact)
+        self._bus.publish(self._key, fact)

@@ -87,7 +87,14 @@ class Node:
         settings, stack = self._settings, self._stack
         stack.enter_context(bind_loop(asyncio.get_running_loop()))
         node = identity.node_id(settings.data_dir)
-        who = Identity(node, identity.node_name(settings.name), __version__, "", time.time())
+        who = Identity(
+            id=node,
+            name=identity.node_name(settings.name),
+            version=__version__,
+            url="",
+            started_at=time.time(),
+            kv_memory=settings.kv_memory,
+        )
         self.bus = bus = await self._open_bus(who)
         stack.push_async_callback(bus.close)
         self.gateway = gateway = NodeGateway(node, bus, self.directory, settings.timeout_s)

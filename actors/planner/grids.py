@@ -144,7 +144,7 @@ def _nodes(wish: Wish, field: Field) -> Iterator[Ruled]:
         elif node in field.problems:
             yield Ruled("nodes", f"{field.names[node]} can't take part: {field.problems[node]}")
         elif wish.interconnect is Interconnect.JACCL and not machines[node].rdma:
-            yield Ruled("interconnect", no_rdma(field.names[node], machines[node].rdma_problem))
+            yield Ruled("interconnect", "jaccl: " + no_rdma(field.names[node], machines[node].rdma_problem))
 
 
 def _cache_bits(wish: Wish, field: Field) -> Iterator[Ruled]:
@@ -182,4 +182,4 @@ def _vocabulary_problem(shape: Shape, draft: Shape) -> str:
 
 def no_rdma(name: str, problem: str) -> str:
     """Why jaccl is out of the question with a node."""
-    return f"jaccl: {name} has no RDMA: {problem}"
+    return f"{name} has no RDMA: {problem}"

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from actors.planner.memory import free_bytes
+from actors.planner.memory import Room, free_bytes
 from actors.planner.words import CACHE_NOT_EXAMINED, NOT_EXAMINED, SHORT_OF_MEMORY, gib
 from bus.messages.base import NodeId
 from bus.messages.facts import ModelFact, NodeFact, Pressure, Shape
@@ -26,8 +26,7 @@ class Machine:
 
     id: NodeId
     name: str
-    free: int
-    """Bytes."""
+    room: Room
     rate: float
     """Bytes of weights that it reads per second."""
     rdma: bool
@@ -37,6 +36,11 @@ class Machine:
     tensor_problem: str
     leads: bool = True
     """It can be rank 0: it has the draft model, where there is to be one."""
+
+    @property
+    def free(self) -> int:
+        """Bytes."""
+        return self.room.free
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,8 @@ def survey(
             continue
         free = free_bytes(node, promised.get(node.id, 0), held.get(node.id, 0))
         leads = drafts is None or any(fact.node == node.id for fact in drafts if _is_whole(fact))
-        machines.append(_machine(node, names[node.id], free, copies, leads=leads))
+        room = Room(free, node.kv_memory_bytes)
+        machines.append(_machine(node, names[node.id], room, copies, leads=leads))
     if wanted is None:
         return Field(None, None, (), problems, names)
     draft = _commonest([fact for fact in drafts or () if _is_whole(fact)])
@@ -153,7 +158,7 @@ def _problem(node: NodeFact, copy: ModelFact | None, wanted: ModelFact | None) -
 
 
 def _machine(
-    node: NodeFact, name: str, free: int, copies: Mapping[NodeId, ModelFact], *, leads: bool
+    node: NodeFact, name: str, room: Room, copies: Mapping[NodeId, ModelFact], *, leads: bool
 ) -> Machine:
     own = copies[node.id].shape
     verdicts = [fact.shape for fact in copies.values() if fact.shape and fact.shape.examined]
@@ -161,7 +166,7 @@ def _machine(
     return Machine(
         id=node.id,
         name=name,
-        free=free,
+        room=room,
         rate=_rate(node),
         rdma=Interconnect.JACCL in node.backends,
         rdma_problem=node.backends_note or "it says nothing of RDMA",

@@ -1,11 +1,11 @@
 """How much of a node's memory is really free, and how many layers of a model go into it."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import Final
+from typing import Final, Self
 
 from bus.messages.facts import AcceleratorKind, NodeFact, Pressure, Shape
 
@@ -68,6 +68,30 @@ def free_bytes(node: NodeFact, promised: int = 0, held: int = 0) -> int:
     return max(0, free)
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a node has for its part of a model, in bytes."""
+
+    free: int
+    cache: int | None = None
+    """KV cache at most; None: as much as is free."""
+
+    @classmethod
+    def tightest(cls, rooms: Iterable[Self]) -> Self:
+        """What each of these nodes has."""
+        known = list(rooms)
+        return cls(min(room.free for room in known), least(*(room.cache for room in known)))
+
+
+def least(*limits: int | None) -> int | None:
+    """The lowest limit of those that there are; None: there is none.
+
+    >>> least(3, None, 2), least(None)
+    (2, None)
+    """
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
 @dataclass(frozen=True)
 class Needs:
     """What a model's parts need on each node, at one context and one number of tensor ranks."""
@@ -124,23 +148,23 @@ class Needs:
         """Of those, KV cache for one whole context, as much as the engine reckons with when it admits one."""
         return self._tokens * self._per_token(first, end)
 
-    def longest_context(self, first: int, end: int, free: int) -> int | None:
+    def longest_context(self, first: int, end: int, room: Room) -> int | None:
         """How many tokens of context a stage has room for; None: as many as one likes."""
-        per_token, room = self._per_token(first, end), free - self.fixed(first, end)
-        if self.kv_bytes is not None:
-            room = min(room, self.kv_bytes)
-        return max(0, room // per_token - _STEP) if per_token else None
+        per_token, left = self._per_token(first, end), room.free - self.fixed(first, end)
+        most = least(left, self.kv_bytes, room.cache) or 0
+        return tokens_in(most, per_token) if per_token else None
 
-    def fits(self, first: int, end: int, free: int) -> bool:
-        """Whether each node of a stage has room for it in so many bytes."""
-        cached = self.kv_bytes is None or self.cache(first, end) <= self.kv_bytes
-        return cached and self.stage(first, end) <= free
+    def fits(self, first: int, end: int, room: Room) -> bool:
+        """Whether each node of a stage has room for it."""
+        limit = least(self.kv_bytes, room.cache)
+        return self.stage(first, end) <= room.free and (limit is None or self.cache(first, end) <= limit)
 
-    def capacity(self, free: int, *, at_end: bool, leads: bool = False) -> int:
-        """How many layers, wherever in the model they are, fit into `free` bytes.
+    def capacity(self, room: Room, *, at_end: bool, leads: bool = False) -> int:
+        """How many layers, wherever in the model they are, a node has room for.
 
         `at_end`: of a first or last stage; `leads`: of the first."""
-        left, cache_left = free - self.ends if at_end else free, self.kv_bytes
+        left = room.free - self.ends if at_end else room.free
+        cache_left = least(self.kv_bytes, room.cache)
         if leads and self._beside is not None:
             left -= self._beside.stage(0, self._beside.layers)
             if cache_left is not None:
@@ -189,6 +213,11 @@ class Needs:
     def _per_token(self, first: int, end: int) -> int:
         draft = self._beside._per_token(0, self._beside.layers) if self._beside and first == 0 else 0
         return self.cache_per_token[end] - self.cache_per_token[first] + self._copied(end - first) + draft
+
+
+def tokens_in(kv_bytes: int, per_token: int) -> int:
+    """How long a context is whose KV cache takes so many bytes, as `Needs.cache` counts it."""
+    return max(0, kv_bytes // per_token - _STEP)
 
 
 def contexts(own: int | None, asked: int | None) -> list[int]:

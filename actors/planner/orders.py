@@ -37,7 +37,7 @@ def roomiest(pool: Sequence[Machine], grid: Grid, needs: Needs, layers: Sequence
     Nodes with much memory share a stage with their like, and take the stages that need most: those that
     `layers` makes large, or else the first and the last, which also hold what is not in layers.
     """
-    groups = grouped(sorted(pool, key=lambda machine: (-machine.free, -machine.rate, machine.id)), grid)
+    groups = grouped(sorted(pool, key=lambda machine: _roominess(machine, needs)), grid)
     if not layers:
         return led((groups[0], *groups[2:], groups[1]) if len(groups) > 1 else groups)
     sizes = [needs.stage(first, end) for first, end in runs(layers)]
@@ -57,7 +57,7 @@ class Orders:
         """Fast nodes, and, where paths differ (`linked`), chains of nodes that are near each other."""
         only = grid.stages == 1
         whole = needs.layers if only else 1
-        able = [machine for machine in pool if needs.capacity(machine.free, at_end=only, leads=only) >= whole]
+        able = [machine for machine in pool if needs.capacity(machine.room, at_end=only, leads=only) >= whole]
         if len(able) < grid.size:
             return []
         able.sort(key=_quality)
@@ -83,6 +83,11 @@ class Orders:
             near = min(left, key=lambda there: self._links.between(here, there).latency_s)
             chain.append(left.pop(near))
         return chain
+
+
+def _roominess(machine: Machine, needs: Needs) -> tuple[int, int, float, str]:
+    """Most room first: layers count, since much memory is of no use where little of it may be KV cache."""
+    return -needs.capacity(machine.room, at_end=False), -machine.free, -machine.rate, machine.id
 
 
 def _quality(machine: Machine) -> tuple[float, int, str]:

@@ -1,9 +1,10 @@
 """Ranks the ways to place a model, best first, and says of the others why they are out of the question."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-import msgspec
+from msgspec.structs import replace
 
 from actors.planner import explain
 from actors.planner.grids import (
@@ -17,7 +18,7 @@ from actors.planner.grids import (
     tensor_counts,
 )
 from actors.planner.machines import Field, Machine, survey
-from actors.planner.memory import DEFAULT_CONTEXT, contexts, runs
+from actors.planner.memory import DEFAULT_CONTEXT, Room, contexts, runs
 from actors.planner.search import Draft, Search
 from actors.planner.speed import Link, Links
 from actors.planner.words import NO_COPY
@@ -69,12 +70,27 @@ def plan(
         return Previews((), found)
     planner = _Planner(wish, field, field.shape, Links(links))
     drafts = planner.drafts()
-    if not drafts and wish.kv_bytes is not None:
-        unbounded = msgspec.structs.replace(wish, kv_bytes=None)
-        if _Planner(unbounded, field, field.shape, Links(links)).drafts():
-            ruled.insert(0, explain.starved(wish, contexts(field.context, wish.context)[-1]))
+    starved = () if drafts else tuple(_starved(wish, field, field.shape, Links(links)))
     choices = tuple(planner.choice(draft) for draft in sorted(drafts, key=planner.rank))
-    return Previews(choices, (*planner.ruled_out(), *ruled))
+    return Previews(choices, (*starved, *planner.ruled_out(), *ruled))
+
+
+def _starved(wish: Wish, field: Field, shape: Shape, links: Links) -> Iterator[Ruled]:
+    """Whether a wish fails for the KV cache that it, or a node, allows, and would fit without that."""
+
+    def longest(wish: Wish, field: Field) -> int | None:
+        drafts = _Planner(wish, field, shape, links).drafts()
+        return max((draft.context for draft in drafts), default=None)
+
+    context = contexts(field.context, wish.context)[-1]
+    open_wish, any_context = replace(wish, kv_bytes=None), replace(wish, context=None)
+    if wish.kv_bytes is not None and longest(open_wish, field) is not None:
+        yield explain.starved(wish, context, longest(any_context, field))
+    elif any(machine.room.cache is not None for machine in field.machines):
+        machines = tuple(dataclasses.replace(machine, room=Room(machine.free)) for machine in field.machines)
+        if longest(open_wish, dataclasses.replace(field, machines=machines)) is not None:
+            bits = wish.kv_bits is None and not field.cache_problem
+            yield explain.limited(field.machines, context, longest(any_context, field), bits=bits)
 
 
 class _Planner:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from actors.planner.division import divide, evened
 from actors.planner.grids import Grid
 from actors.planner.machines import Machine
-from actors.planner.memory import Needs, contexts, runs
+from actors.planner.memory import Needs, Room, contexts, runs
 from actors.planner.orders import Groups, Orders, grouped, roomiest
 from actors.planner.speed import Links, Pace
 from bus.messages.facts import Shape
@@ -24,6 +24,8 @@ class Draft:
     context: int
     score: float
     """Tokens per second, of one stream."""
+    bounded_by: Machine | None = None
+    """Whose limit for KV cache makes the context shorter than it could be; None: nobody's."""
 
     @property
     def grid(self) -> Grid:
@@ -80,7 +82,8 @@ class Search:
             layers = self._layers(groups, needs)
             if layers is not None:
                 score = self._pace.tokens_per_s(groups, layers, interconnect)
-                yield Draft(groups, layers, interconnect, self._context(groups, layers, needs), score)
+                context, bounded_by = self._context(groups, layers, needs)
+                yield Draft(groups, layers, interconnect, context, score, bounded_by)
 
     def _roomiest(self, pool: Sequence[Machine], grid: Grid, needs: Needs) -> Groups:
         """Or what the wish says: then the pool is in its order."""
@@ -90,23 +93,27 @@ class Search:
 
     def _layers(self, groups: Groups, needs: Needs) -> tuple[int, ...] | None:
         """How many layers each stage takes; None: they don't fit."""
-        free = [min(machine.free for machine in group) for group in groups]
+        rooms = [Room.tightest(machine.room for machine in group) for group in groups]
         if self._wish.layers:
-            stages = zip(free, runs(self._wish.layers), strict=True)
+            stages = zip(rooms, runs(self._wish.layers), strict=True)
             return self._wish.layers if all(needs.fits(*run, room) for room, run in stages) else None
         last = len(groups) - 1
         speeds = evened([min(machine.rate for machine in group) for group in groups])
         capacities = [
             needs.capacity(room, at_end=stage in (0, last), leads=stage == 0)
-            for stage, room in enumerate(free)
+            for stage, room in enumerate(rooms)
         ]
         return divide(needs.layers, speeds, capacities)
 
-    def _context(self, groups: Groups, layers: tuple[int, ...], needs: Needs) -> int:
-        """As many tokens as all stages have room for: the contexts that are tried are far apart."""
-        room = [self.contexts[0]]
-        for group, (first, end) in zip(groups, runs(layers), strict=True):
-            longest = needs.longest_context(first, end, min(machine.free for machine in group))
-            if longest is not None:
-                room.append(longest)
-        return min(room)
+    def _context(self, groups: Groups, layers: tuple[int, ...], needs: Needs) -> tuple[int, Machine | None]:
+        """As many tokens as all stages have room for: the contexts that are tried are far apart. With them
+        the node whose limit for KV cache allows no more, if that is what counts."""
+        context, bounded_by = self.contexts[0], None
+        for group, run in zip(groups, runs(layers), strict=True):
+            for machine in group:
+                longest = needs.longest_context(*run, machine.room)
+                if longest is not None and longest < context:
+                    context = longest
+                    without = needs.longest_context(*run, Room(machine.free))
+                    bounded_by = machine if without != longest else None
+        return context, bounded_by

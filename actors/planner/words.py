@@ -49,6 +49,16 @@ def listed(words: Iterable[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
+def either(words: Iterable[str]) -> str:
+    """Alternatives as they are read.
+
+    >>> either(["a"]), either(["a", "b", "c"])
+    ('a', 'a, b or c')
+    """
+    *most, last = words
+    return f"{', '.join(most)} or {last}" if most else last
+
+
 def division(names: Sequence[Sequence[str]], layers: Sequence[int]) -> str:
     """Who takes what. `names`: those of each stage's nodes.
 

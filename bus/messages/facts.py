@@ -79,6 +79,8 @@ class NodeFact(Message, frozen=True):
     """Why an interconnect that people ask for is not among them."""
     rdma_devices: tuple[str, ...] = ()
     """Those that are active."""
+    kv_memory_bytes: int | None = None
+    """KV cache of all models on it at most, as a person said; None: what its memory allows."""
 
 
 class Shape(Value, frozen=True):

@@ -19,6 +19,7 @@ def node(
     accelerator: Accelerator | None = None,
     leaving: bool = False,
     rdma: bool = False,
+    kv_memory: int | None = None,
 ) -> NodeFact:
     """A node of which `free_gib` can be used: its headroom is on top of that."""
     available = int(free_gib * GIB)
@@ -34,6 +35,7 @@ def node(
         bandwidth_gb_s=rate,
         leaving=leaving,
         backends=(Interconnect.RING, Interconnect.JACCL) if rdma else (Interconnect.RING,),
+        kv_memory_bytes=kv_memory,
         backends_note="" if rdma else "run `rdma_ctl enable` in Recovery",
     )
 

@@ -89,12 +89,67 @@ def test_a_bound_for_the_cache_that_does_not_hold_the_context_asked_for_is_refus
     nodes, model = [node("a", 20)], shape()
     asked = wish(kv_bytes=GIB * 5 // 8, context=8192)
     previews = plan(asked, copies(nodes, model), nodes)
-    assert why(previews, "kv_bytes") == "0.6 GiB on each node don't hold 8192 tokens"
+    assert why(previews, "kv_bytes") == "0.6 GiB on each node don't hold 8192 tokens: 4425 at most"
     assert refusal(previews, asked).param == "kv_bytes"
     both = [*nodes, node("b", 20)]
     choices = plan(asked, copies(both, model), both).choices
     assert choices, "two nodes have twice as much"
     assert all(sum(len(stage.nodes) for stage in choice.stages) == 2 for choice in choices)
+
+
+def test_what_a_person_gives_a_node_for_its_cache_shortens_a_context_and_the_line_says_so() -> None:
+    nodes, model = [node("a", 20, kv_memory=GIB // 2)], shape()
+    longest = []
+    for bits in (None, 8, 4):
+        (choice, *_) = plan(wish(kv_bits=bits), copies(nodes, model, context=100_000), nodes).choices
+        assert Needs(model, choice.context, 1, bits).cache(0, 32) <= GIB // 2
+        assert Needs(model, choice.context + 1, 1, bits).cache(0, 32) > GIB // 2
+        why = f"its context shortened to {choice.context} tokens by the 0.5 GiB of KV cache that a may hold"
+        assert choice.why.endswith(why)
+        longest.append(choice.context)
+    assert longest[0] < longest[1] < longest[2]
+    roomy = [node("a", 20, kv_memory=8 * GIB)]
+    assert "shortened" not in plan(wish(), copies(roomy, model), roomy).choices[0].why
+    both = plan(wish(kv_bytes=GIB // 4), copies(nodes, model), nodes).choices[0]
+    assert both.why.endswith(f"shortened to {both.context} tokens"), "the wish allows less than the node"
+
+
+def test_a_context_that_no_node_may_hold_is_refused_with_the_numbers_and_what_to_do() -> None:
+    nodes, model = [node("a", 20, kv_memory=GIB // 2)], shape()
+    asked = wish(context=8192)
+    previews = plan(asked, copies(nodes, model), nodes)
+    assert why(previews, "--kv-memory") == (
+        "KV cache may take 0.5 GiB on a: a context of 8192 does not fit, one of 3488 does;"
+        " start the node with more, ask for a shorter context or set kv_bits to 8 or 4"
+    )
+    assert why(previews, "a alone").startswith("can't hold it: 1.1 GiB of KV cache, and 0.5 GiB is allowed")
+    refused = refusal(previews, asked)
+    assert refused.code is RefusalCode.DOES_NOT_FIT
+    assert "does not fit: --kv-memory: KV cache may take" in refused.message
+    assert plan(wish(context=8192, kv_bits=4), copies(nodes, model), nodes).choices
+    tiny = [node("a", 20, kv_memory=1000)]
+    previews = plan(wish(), copies(tiny, model), tiny)
+    assert "a context of 512 does not fit, nor does any that is worth it" in why(previews, "--kv-memory")
+
+
+def test_the_tightest_node_decides_and_layers_go_where_their_cache_may() -> None:
+    nodes = [node("a", 20, kv_memory=GIB // 4), node("b", 20)]
+    previews = plan(wish(stages=2), copies(nodes, shape()), nodes)
+    (pipeline,) = previews.choices
+    layers = {stage.nodes[0]: stage.end - stage.first for stage in pipeline.stages}
+    assert pipeline.context == 8192
+    assert layers[nodes[0].id] < layers[nodes[1].id]
+    evenly = plan(wish(layers=(16, 16)), copies(nodes, shape()), nodes).choices[0]
+    assert evenly.context < 8192
+    assert "by the 0.2 GiB of KV cache that a may hold" in evenly.why
+    tensor = plan(wish(tensor=2), copies(nodes, shape()), nodes).choices[0]
+    assert Needs(shape(), tensor.context, 2).cache(0, 32) <= GIB // 4
+
+
+def test_much_memory_where_little_of_it_may_be_cache_is_no_room() -> None:
+    nodes = [node("a", 40, kv_memory=GIB // 8), node("b", 7), node("c", 7)]
+    (choice, *_) = plan(wish(stages=2, context=8192), copies(nodes, shape()), nodes).choices
+    assert {stage.nodes[0] for stage in choice.stages} == {"id-b", "id-c"}
 
 
 @pytest.mark.parametrize("layers", [1, 2, 32])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.planner.division import divide
-from actors.planner.memory import Needs, free_bytes
+from actors.planner.memory import Needs, free_bytes, least
 from actors.planner.plan import plan
 from actors.planner.speed import Link
 from actors.planner.words import refusal
@@ -32,6 +32,7 @@ def clusters(draw: st.DrawFn) -> list[NodeFact]:
             rate=draw(st.sampled_from([0.0, 50.0, 100.0, 400.0])),
             pressure=draw(pressures),
             rdma=draw(st.booleans()),
+            kv_memory=draw(st.one_of(st.none(), st.none(), st.integers(1, GIB))),
             accelerator=Accelerator(
                 kind=draw(st.sampled_from(AcceleratorKind)),
                 name="x",
@@ -102,6 +103,7 @@ def test_layers_add_up_and_nobody_gets_more_than_is_free(
 ) -> None:
     cluster, model, wish, promised = case
     free = {fact.id: free_bytes(fact, promised.get(fact.id, 0)) for fact in cluster}
+    limits = {fact.id: least(wish.kv_bytes, fact.kv_memory_bytes) for fact in cluster}
     for choice in choices_of(*case):
         ends = [stage.end for stage in choice.stages]
         assert [stage.first for stage in choice.stages] == [0, *ends[:-1]]
@@ -113,7 +115,8 @@ def test_layers_add_up_and_nobody_gets_more_than_is_free(
             held = sum(model.layer_bytes[stage.first : stage.end]) / len(stage.nodes)
             assert all(held < stage.needed_bytes <= free[node] for node in stage.nodes)
             needs = Needs(model, choice.context, len(stage.nodes), wish.kv_bits)
-            assert wish.kv_bytes is None or needs.cache(stage.first, stage.end) <= wish.kv_bytes
+            for limit in map(limits.__getitem__, stage.nodes):
+                assert limit is None or needs.cache(stage.first, stage.end) <= limit
 
 
 @settings(deadline=None, max_examples=300, derandomize=True)
