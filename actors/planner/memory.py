@@ -220,6 +220,13 @@ def tokens_in(kv_bytes: int, per_token: int) -> int:
     return max(0, kv_bytes // per_token - _STEP)
 
 
+def shortened(context: int, cache_bytes: int, kv_bytes: int) -> int:
+    """How much of a context fits into `kv_bytes` of KV cache, if all of it takes `cache_bytes`."""
+    if cache_bytes <= kv_bytes:
+        return context
+    return max(0, kv_bytes * (context + _STEP) // cache_bytes - _STEP)
+
+
 def contexts(own: int | None, asked: int | None) -> list[int]:
     """The contexts to try, longest first: the one asked for, or else the model's own and shorter ones.
 

@@ -5,7 +5,7 @@ from typing import Final
 from actors.running.budget import share
 from actors.running.course import Course, begin, differs, follow
 from actors.running.instance_state import InstanceState
-from actors.running.neighbours import engines_on
+from actors.running.neighbours import engines_on, fitting_context
 from actors.running.ranks import Ranks
 from bus.messages.engine import Budget, Phase
 from bus.messages.facts import NodeFact
@@ -13,6 +13,9 @@ from bus.view import ClusterView
 
 _TOLD: Final = frozenset({Phase.READY, Phase.DRAINING})
 """Phases in which an engine is told of a change: before, it has no use for it."""
+
+TAKEN_S: Final = 5.0
+"""So long after it was told, and after it was ready, an engine's beats have to show it."""
 
 
 class Allowance:
@@ -24,10 +27,14 @@ class Allowance:
         self._state, self._ranks, self._view, self._kv_memory = state, ranks, view, kv_memory
         self._course: Course | None = None
         self._told: Budget | None = None
+        self._told_at = 0.0
+        """Or since when it can show, where that is later."""
+        self._ready = False
 
     def first(self, now: float) -> Budget | None:
         """What an engine is told that is about to load; None: this node's memory is not known yet."""
         self._look(now)
+        self._ready = False
         self._told = self._course.budget if self._course is not None else None
         return self._told
 
@@ -36,11 +43,24 @@ class Allowance:
         self._look(now)
         if self._course is None or self._state.phase not in _TOLD:
             return None
+        if not self._ready:
+            self._ready, self._told_at = True, now
         budget = self._fitting(self._course.budget)
-        if self._told is not None and not differs(self._told, budget):
+        if self._told is not None and not differs(self._told, budget) and self._is_taken(self._told, now):
             return None
-        self._told = budget
+        self._told, self._told_at = budget, now
         return budget
+
+    def untold(self) -> None:
+        """The engine did not take a command: if it was a budget, it is to be told again."""
+        self._told = None
+
+    def _is_taken(self, told: Budget, now: float) -> bool:
+        """What an engine says that it may hold counts: it may have missed a command, or have begun with what
+        the other ranks had then. Only rank 0 says so, since it admits for all."""
+        if self._state.rank != 0 or now - self._told_at < TAKEN_S:
+            return True
+        return self._state.beat.kv_limit_bytes == told.kv_bytes
 
     def _look(self, now: float) -> None:
         state, facts = self._state, self._view.facts()
@@ -52,6 +72,8 @@ class Allowance:
         now_share = share(node, engines, (own.id, own.epoch), self._kv_memory)
         self._course = begin(now_share, now) if self._course is None else follow(self._course, now_share, now)
         state.kv_budget_bytes = max(1, self._course.budget.kv_bytes)  # none at all is known as well
+        if state.phase in _TOLD and (fitting := fitting_context(own, facts)) is not None:
+            state.context = min(fitting, state.change.context or own.context)
 
     def _fitting(self, budget: Budget) -> Budget:
         """Rank 0 admits for all ranks: no more than fits each of them."""

@@ -7,10 +7,10 @@ from typing import Final
 
 from actors.coordination.register import Register
 from actors.coordination.sight import LOADED, OVER
-from actors.planner.memory import Needs
-from actors.running.budget import Engine, Key
+from actors.planner.memory import Needs, shortened
+from actors.running.budget import Engine, Key, shares
 from bus.messages.base import ModelId, NodeId
-from bus.messages.facts import DeclaredFact, Fact, InstanceFact, ModelFact, RankFact, Shape
+from bus.messages.facts import DeclaredFact, Fact, InstanceFact, ModelFact, NodeFact, RankFact, Shape
 from bus.messages.placement import Instance, Stage
 
 
@@ -20,7 +20,8 @@ class _Part:
 
     model: ModelId
     stage: Stage
-    context: int
+    context: int | None
+    """None: what its stage is reckoned to need says it; what it shows may be less."""
     kv_bits: int | None
     draft: ModelId | None
     cap: int | None = None
@@ -34,6 +35,20 @@ def engines_on(node: NodeId, facts: Mapping[str, Fact], own: Instance) -> tuple[
     parts = _still_there(node, facts) | _declared(node, facts) | _part(node, own)
     held = _held(node, facts)
     return tuple(_engine(node, key, parts[key], held.get(key, _IDLE), facts) for key in sorted(parts))
+
+
+def fitting_context(own: Instance, facts: Mapping[str, Fact]) -> int | None:
+    """How many tokens of an instance's context fit into what its nodes may hold of KV cache, others' beside
+    it; None: a person set no limit on any of them."""
+    fitting: list[int] = []
+    for node in own.nodes:
+        fact = facts.get(f"node/{node}")
+        if isinstance(fact, NodeFact) and fact.kv_memory_bytes is not None:
+            engines = engines_on(node, facts, own)
+            (engine,) = (each for each in engines if each.key == (own.id, own.epoch))
+            granted = shares(fact.kv_memory_bytes, engines)[engine.key]
+            fitting.append(max(1, shortened(own.context, engine.context_bytes, granted)))
+    return min(fitting, default=None)
 
 
 def _declared(node: NodeId, facts: Mapping[str, Fact]) -> dict[Key, _Part]:
@@ -70,7 +85,7 @@ def _still_there(node: NodeId, facts: Mapping[str, Fact]) -> dict[Key, _Part]:
             continue
         stage = _stage_of(node, fact.stages)
         if stage is not None:
-            parts[fact.id, fact.epoch] = _Part(fact.model, stage, fact.context or 0, fact.kv_bits, fact.draft)
+            parts[fact.id, fact.epoch] = _Part(fact.model, stage, None, fact.kv_bits, fact.draft)
     return parts
 
 
@@ -101,7 +116,9 @@ def _engine(
     fixed, context = stage.needed_bytes, 0
     if shape is not None and stage.end <= len(shape.layer_bytes):
         draft = _shape(node, part.draft, facts) if part.draft is not None else None
-        fixed, context = _needed(part.context, stage, part.kv_bits, shape, draft)
+        fixed, context = _needed(part.context or 0, stage, part.kv_bits, shape, draft)
+        if part.context is None:
+            context = max(0, stage.needed_bytes - fixed)
     active, kv, cached, loaded = held
     return Engine(key, fixed, context, active, kv, cached, loaded, part.cap)
 

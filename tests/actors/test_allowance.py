@@ -5,15 +5,15 @@ from pathlib import Path
 import msgspec
 
 from actors.planner.memory import Needs
-from actors.running.allowance import Allowance
+from actors.running.allowance import TAKEN_S, Allowance
 from actors.running.budget import Engine
 from actors.running.course import PAUSE_S
 from actors.running.files import safe_name
 from actors.running.instance_state import InstanceState
-from actors.running.neighbours import engines_on
+from actors.running.neighbours import engines_on, fitting_context
 from actors.running.ranks import Ranks
 from bus.messages.base import InstanceId, ModelId, NodeId
-from bus.messages.engine import Beat, Bound, Phase, PhaseChange
+from bus.messages.engine import Beat, Bound, Budget, Phase, PhaseChange
 from bus.messages.facts import DeclaredFact, Fact, InstanceFact, RankFact
 from bus.messages.placement import Instance, Stage, Term
 from bus.view import ClusterView
@@ -52,8 +52,8 @@ def whole(one: Instance, *, active: int = 0, kv: int = 0, phase: Phase = Phase.R
     )
 
 
-def facts_of(*facts: Fact, free_gib: float = 40.0) -> dict[str, Fact]:
-    here = [node("here", free_gib)]
+def facts_of(*facts: Fact, free_gib: float = 40.0, kv_memory: int | None = None) -> dict[str, Fact]:
+    here = [node("here", free_gib, kv_memory=kv_memory)]
     known: list[Fact] = [*here, *copies(here, shape())]
     return {_key(fact): fact for fact in (*known, *facts)}
 
@@ -156,6 +156,109 @@ def test_an_engine_that_began_before_its_nodes_memory_was_known_is_told_later() 
     state.enter(PhaseChange(phase=Phase.READY, reason="ready"))
     view.apply(HERE, list(facts_of().items()))
     assert mine.news(1.0) is not None
+
+
+def holding(budget: Budget) -> Beat:
+    """Of an engine that has taken it."""
+    return Beat(steps=1, kv_limit_bytes=budget.kv_bytes)
+
+
+def test_an_engine_is_told_again_until_its_beats_show_that_it_knows() -> None:
+    own = instance()
+    view = view_of(facts_of())
+    mine, state = allowance(own, view)
+    first = mine.first(0.0)
+    assert first is not None
+    state.enter(PhaseChange(phase=Phase.READY, reason="ready"))
+    ready = 100.0
+    assert mine.news(ready) is None, "it is to show what it was told when it was loaded"
+    state.beat = holding(first)
+    assert mine.news(ready + TAKEN_S) is None
+    view.apply(HERE, [("declared/x/other", declared(instance("other")))])
+    told = ready + TAKEN_S + 1.0
+    less = mine.news(told)
+    assert less is not None
+    assert mine.news(told + TAKEN_S - 0.5) is None, "a beat may be on its way"
+    assert mine.news(told + TAKEN_S) == less, "the command was lost"
+    assert mine.news(told + TAKEN_S + 0.5) is None
+    assert mine.news(told + 2 * TAKEN_S) == less, "and again"
+    state.beat = holding(less)
+    assert mine.news(told + 3 * TAKEN_S) is None
+
+
+def test_a_command_that_was_not_taken_is_told_at_once() -> None:
+    own = instance()
+    mine, state = allowance(own, view_of(facts_of()))
+    first = mine.first(0.0)
+    state.enter(PhaseChange(phase=Phase.READY, reason="ready"))
+    assert mine.news(0.5) is None
+    mine.untold()
+    assert mine.news(1.0) == first
+    assert mine.news(1.5) is None
+
+
+def test_rank_0_that_began_with_what_another_had_then_is_told_what_it_has_now() -> None:
+    own = instance(nodes=(HERE, THERE))
+    state, ranks = InstanceState(own, HERE), Ranks(own, 0)
+    mine = Allowance(state, ranks, view_of(facts_of()))
+    first = mine.first(0.0)
+    assert first is not None
+    state.enter(PhaseChange(phase=Phase.READY, reason="ready"))
+    state.beat = Beat(steps=1, kv_limit_bytes=GIB)  # what rank 1 had when it connected
+    ranks.tell(1, RankFact(own.id, 1, 1, THERE, Phase.READY, "", kv_budget_bytes=first.kv_bytes))
+    assert mine.news(1.0) is None
+    assert mine.news(1.0 + TAKEN_S) == first
+
+
+def test_other_ranks_admit_nobody_and_have_nothing_to_show() -> None:
+    own = instance(nodes=(THERE, HERE))
+    mine, state = allowance(own, view_of(facts_of()))
+    mine.first(0.0)
+    state.enter(PhaseChange(phase=Phase.READY, reason="ready"))
+    assert mine.news(1.0) is None
+    assert mine.news(1.0 + 2 * TAKEN_S) is None
+
+
+def test_an_instance_shows_the_context_that_fits_beside_the_others_into_what_its_node_may_hold() -> None:
+    own, other = instance("own"), instance("other")
+    whole_context = Needs(shape(), 8192, 1).cache(0, 32)
+    view = view_of(facts_of(kv_memory=whole_context))
+    mine, state = allowance(own, view, kv_memory=whole_context)
+    mine.first(0.0)
+    assert state.fact().context == 8192, "nothing else is placed there"
+    state.enter(PhaseChange(phase=Phase.READY, reason="ready", context=8192))
+    view.apply(HERE, [("declared/x/other", declared(other))])
+    mine.news(10.0)
+    shown = state.fact().context
+    assert shown is not None
+    assert Needs(shape(), shown, 1).cache(0, 32) <= whole_context // 2
+    assert Needs(shape(), shown + 1, 1).cache(0, 32) > whole_context // 2
+    view.apply(HERE, [("declared/x/other", declared(other, withdrawn=True))])
+    mine.news(20.0)
+    assert state.fact().context == 8192
+
+
+def test_the_tightest_node_of_an_instance_counts_and_a_node_without_a_limit_does_not() -> None:
+    own = instance(nodes=(HERE, THERE))
+    assert fitting_context(own, facts_of()) is None
+    tight, roomy = facts_of(kv_memory=GIB // 4), facts_of(kv_memory=40 * GIB)
+    there = node("there", 40.0, kv_memory=GIB // 8)
+    theirs: dict[str, Fact] = {f"node/{THERE}": there, f"model/{THERE}/{MODEL}": copies([there], shape())[0]}
+    fitting = fitting_context(own, {**tight, **theirs})
+    assert fitting == fitting_context(own, {**roomy, **theirs})
+    assert fitting is not None
+    assert Needs(shape(), fitting, 1).cache(16, 32) <= GIB // 8 < Needs(shape(), fitting + 1, 1).cache(16, 32)
+
+
+def test_what_an_instance_shows_does_not_change_what_it_counts_for() -> None:
+    own = instance("own")
+    needed = Needs(shape(), 8192, 1).stage(0, 32)
+    stages = tuple(msgspec.structs.replace(stage, needed_bytes=needed) for stage in own.stages)
+    ending = msgspec.structs.replace(instance("ending"), stages=stages)
+    says = [msgspec.structs.replace(whole(ending), context=shown) for shown in (8192, 100)]
+    first, second = (engines_on(HERE, facts_of(said), own) for said in says)
+    assert first == second
+    assert first[0].context_bytes == first[1].context_bytes == Needs(shape(), 8192, 1).cache(0, 32)
 
 
 def test_the_wish_and_the_node_bound_it() -> None:
