@@ -17,7 +17,8 @@ from actors.kernel.reference import Ref
 
 T = TypeVar("T")
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
+"""For what takes a moment, on a machine that is busy with other things."""
 
 
 async def soon(awaitable: Awaitable[T]) -> T:
@@ -196,6 +197,16 @@ class Listener(logging.Handler):
 
     def __exit__(self, *_: object) -> None:
         self._logger.removeHandler(self)
+
+
+@dataclass
+class Clock:
+    """In the place of a loop's own."""
+
+    now: float
+
+    def __call__(self) -> float:
+        return self.now
 
 
 async def held(ref: ProbeRef) -> Hold:

@@ -15,6 +15,7 @@ from actors.kernel.lifecycle import Killed, Terminated
 from actors.kernel.loop import bind_loop
 from actors.kernel.reference import Ref
 from tests.actors.probe import (
+    DEADLINE_S,
     Watcher,
     ended,
     on_both_seats,
@@ -176,7 +177,7 @@ async def test_after_a_kill_on_end_can_use_task_groups_and_timeouts() -> None:
             assert task is not None
             assert task.cancelling() == 0, "else the structures of asyncio take us for being cancelled"
             try:
-                async with asyncio.timeout(1), asyncio.TaskGroup() as group:
+                async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as group:
                     group.create_task(self._fail())
             except ExceptionGroup as several:
                 Tidy.caught = str(several.exceptions[0])
@@ -218,7 +219,7 @@ async def test_an_actor_that_kills_itself_ends_of_it_and_can_still_await_in_on_e
             self.actor_ref.kill(message)
 
         async def on_end(self, cause: BaseException | None) -> None:
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(DEADLINE_S):
                 await asyncio.sleep(0)
             Tired.cleaned_up = True
 

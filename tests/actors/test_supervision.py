@@ -15,6 +15,7 @@ from actors.kernel.restarts import Restart, Strategy, TooManyRestarts
 from actors.kernel.supervision import Child, Supervisor
 from bus.backoff import Backoff
 from tests.actors.probe import (
+    Clock,
     Diary,
     Listener,
     Raise,
@@ -226,11 +227,13 @@ async def test_a_start_that_fails_is_tried_again(
         assert starts[-2:] == ["c starts", "b starts"]
 
 
-async def test_a_start_that_takes_too_long_is_ended_and_tried_again(troop: Troop) -> None:
+async def test_a_start_that_takes_too_long_is_ended_and_tried_again(troop: Troop, clock: Clock) -> None:
     gate: Future[None] = Future()
     troop.prepare = lambda name, life: Diary(gate=gate if life == 1 else None)
-    with Listener(SUPERVISION, "a did not start within 0.05 s: killed") as listener:
-        captain = Captain.start(troop.child(A, start_within_s=0.05), intensity=QUICK)
+    with Listener(SUPERVISION, "a did not start within 5.0 s: killed") as listener:
+        captain = Captain.start(troop.child(A, start_within_s=5.0), intensity=QUICK)
+        await caught_up(captain)
+        clock.now += 5.0
         await soon(listener.heard)
     gate.set()
     assert await (await troop.next_life(A)).request(Say("alive")) == "alive"

@@ -1,6 +1,7 @@
 """A stream that waits says why, keeps its connection alive, and holds its headers for a while."""
 
 import asyncio
+import re
 
 import pytest
 
@@ -49,7 +50,10 @@ async def test_prefill_is_told_with_its_progress(gateway: ScriptedGateway, url: 
 @pytest.mark.parametrize(
     ("event", "words"),
     [
-        (Waiting("computing the prompt", 512, 4096, eta_s=2.95), "computing the prompt 512/4096, 3 s left"),
+        (
+            Waiting("computing the prompt", 512, 4096, eta_s=2.95),
+            "computing the prompt 512/4096, [1-3] s left",
+        ),
         (Waiting("waiting for its turn", place=3), "waiting for its turn: 3 before it"),
         (Waiting("waiting for memory", place=0), "waiting for memory: it is the next"),
     ],
@@ -62,7 +66,8 @@ async def test_a_comment_says_how_long_it_takes_and_is_said_again(
         await connection.send("POST", "/v1/completions", STREAM)
         await connection.head()
         pieces = connection.chunks()
-        assert [await anext(pieces), await anext(pieces)] == [f": {words}\n\n".encode()] * 2
+        for piece in [await anext(pieces), await anext(pieces)]:
+            assert re.fullmatch(f": {words}\n\n", piece.decode())
 
 
 def test_the_time_that_is_left_shrinks_and_is_not_made_up() -> None:

@@ -226,7 +226,7 @@ RANK = RankFact(
 DECLARED = DeclaredFact(PLACED, Term(3, NodeId("n-1")), "n-3 left", True, PLACED, 1e9)
 
 EXAMPLES: tuple[Message, ...] = (
-    Want(ModelId("org/name"), 4096, (1, 2**62)),
+    Want(ModelId("org/name"), (1, 2**62), 4),
     Serving(InstanceId("i-1"), 2),
     NotServed(REFUSAL),
     Create(WISH, 2, True),

@@ -32,7 +32,7 @@ async def test_three_nodes_that_know_one_address_each_all_know_each_other() -> N
 
 
 async def test_many_that_come_together_and_know_one_address_know_each_other_without_asking_around() -> None:
-    patient = replace(LIVELY, silence_s=3600.0, gossip_s=3600.0)
+    patient = replace(LIVELY, silence_s=3600.0, gossip_s=3600.0, dial_s=10.0)
     async with nodes() as them:
         one = await them.open(1, limits=patient)
         opening = (them.open(number, one, limits=patient) for number in range(2, 13))

@@ -14,7 +14,7 @@ import pytest
 
 from scripts.fault_runs.network import Namespaces, Place, why_no_namespaces
 
-MOMENTS_S: Final = 30.0
+MOMENTS_S: Final = 60.0
 KEY: Final = "a key that only the nodes of this test know"
 PROBLEM: Final = why_no_namespaces()
 
@@ -38,7 +38,8 @@ async def node(place: Place, folder: Path, *flags: str) -> AsyncIterator[str]:
     assert process.stdout is not None
     try:
         async with asyncio.timeout(MOMENTS_S):
-            yield (await process.stdout.readline()).decode().strip()
+            url = (await process.stdout.readline()).decode().strip()
+        yield url
     finally:
         process.send_signal(SIGKILL)
         await process.communicate()
