@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from msgspec.structs import replace
+
 from actors.running.budget import share
 from actors.running.course import Course, begin, differs, follow
 from actors.running.instance_state import InstanceState
@@ -48,12 +50,9 @@ class Allowance:
         budget = self._fitting(self._course.budget)
         if self._told is not None and not differs(self._told, budget) and self._is_taken(self._told, now):
             return None
-        self._told, self._told_at = budget, now
-        return budget
-
-    def untold(self) -> None:
-        """The engine did not take a command: if it was a budget, it is to be told again."""
-        self._told = None
+        said = self._state.beat.kv_limit_bytes
+        self._told, self._told_at = _distinct(budget, self._told, said), now
+        return self._told
 
     def _is_taken(self, told: Budget, now: float) -> bool:
         """What an engine says that it may hold counts: it may have missed a command, or have begun with what
@@ -81,3 +80,12 @@ class Allowance:
             return budget
         size = self._ranks.fitting(budget.kv_bytes)
         return Budget(kv_bytes=size, cache_bytes=budget.cache_bytes, short=budget.short)
+
+
+def _distinct(budget: Budget, told: Budget | None, said: int) -> Budget:
+    """As good as `budget`, but of another size than what was told before and what the engine says, so that
+    beats show that it was taken."""
+    if told is None or budget == told or budget.kv_bytes not in (told.kv_bytes, said):
+        return budget
+    sizes = range(max(budget.kv_bytes, 2), -1, -1)
+    return replace(budget, kv_bytes=next(size for size in sizes if size not in (told.kv_bytes, said)))

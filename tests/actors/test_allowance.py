@@ -14,7 +14,7 @@ from actors.running.neighbours import engines_on, fitting_context
 from actors.running.ranks import Ranks
 from bus.messages.base import InstanceId, ModelId, NodeId
 from bus.messages.engine import Beat, Bound, Budget, Phase, PhaseChange
-from bus.messages.facts import DeclaredFact, Fact, InstanceFact, RankFact
+from bus.messages.facts import DeclaredFact, Fact, InstanceFact, Pressure, RankFact
 from bus.messages.placement import Instance, Stage, Term
 from bus.view import ClusterView
 from tests.actors.planner_examples import GIB, MODEL, copies, node, shape
@@ -186,15 +186,22 @@ def test_an_engine_is_told_again_until_its_beats_show_that_it_knows() -> None:
     assert mine.news(told + 3 * TAKEN_S) is None
 
 
-def test_a_command_that_was_not_taken_is_told_at_once() -> None:
-    own = instance()
-    mine, state = allowance(own, view_of(facts_of()))
-    first = mine.first(0.0)
+def test_that_memory_is_short_is_told_until_it_is_known() -> None:
+    own = instance(kv_bytes=GIB)
+    facts = facts_of()
+    mine, state = allowance(own, view := view_of(facts))
     state.enter(PhaseChange(phase=Phase.READY, reason="ready"))
-    assert mine.news(0.5) is None
-    mine.untold()
-    assert mine.news(1.0) == first
-    assert mine.news(1.5) is None
+    first = mine.news(0.0)
+    assert first is not None
+    state.beat = holding(first)
+    view.apply(HERE, [(f"node/{HERE}", node("here", 40.0, pressure=Pressure.CRITICAL))])
+    told = [mine.news(1.0 + number * TAKEN_S) for number in range(3)]
+    for budget in told:  # each but the last is lost
+        assert budget is not None
+        assert budget.short
+        assert GIB - 2 <= budget.kv_bytes < GIB, "beats can tell it from the first"
+        state.beat = holding(budget)
+    assert mine.news(1.0 + 4 * TAKEN_S) is None
 
 
 def test_rank_0_that_began_with_what_another_had_then_is_told_what_it_has_now() -> None:
