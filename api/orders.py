@@ -183,14 +183,15 @@ def _stopping(
     param, max_tokens = limit
     if max_tokens is not None and -1 < max_tokens < least:
         raise invalid(f"At least {least}, or -1 for no limit.", param)
-    if body.min_tokens and not body.ignore_eos:
-        raise not_served("min_tokens", "A least number of tokens is (`ignore_eos` is)")
+    if body.min_tokens and max_tokens is not None and -1 < max_tokens < body.min_tokens:
+        raise invalid(f"More than `{param}` allows, which is {max_tokens}.", "min_tokens")
     return Stopping(
         max_tokens=None if max_tokens == -1 else max_tokens,
         stop=_stops(body.stop),
         ignore_eos=bool(body.ignore_eos),
         reasoning_tokens=reasoning_tokens,
         calls=calls,
+        min_tokens=body.min_tokens or 0,
     )
 
 

@@ -93,7 +93,7 @@ class GenerationBody(Struct, frozen=True, kw_only=True):
     repetition_penalty: RepetitionPenalty | None = None
     repeat_penalty: RepetitionPenalty | None = None
     ignore_eos: bool | None = None
-    min_tokens: Annotated[int, Meta(ge=0)] | None = None
+    min_tokens: Annotated[int, Meta(ge=0, le=INT32_MAX)] | None = None
     timeout: Annotated[float, Meta(gt=0, le=7 * 24 * 3600)] | None = None
     """Seconds for the whole request."""
     priority: Priority | None = None

@@ -106,6 +106,7 @@ class Intake:
             decoding=decoding,
             stop=tuple(stop for stop in submit.stopping.stop if stop),
             ignore_eos=submit.stopping.ignore_eos,
+            min_tokens=submit.stopping.min_tokens,
             logprobs=submit.logprobs,
             echo=self._echo(submit.prompt) if submit.echo else "",
             parsed=chat is not None,
@@ -258,6 +259,8 @@ def _check_wishes(submit: Submit) -> None:
         raise Rejected(f"At most {MOST_LOGPROBS} log-probabilities per token can be had.", "top_logprobs")
     if stopping.max_tokens is not None and stopping.max_tokens < 0:
         raise Rejected("max_tokens can't be negative.", "max_tokens")
+    if stopping.min_tokens < 0:
+        raise Rejected("min_tokens can't be negative.", "min_tokens")
     if stopping.reasoning_tokens is not None and stopping.reasoning_tokens < 0:
         raise Rejected("Reasoning can't have less than 0 tokens.", "reasoning_tokens")
     if stopping.calls is not None and stopping.calls < 1:

@@ -23,6 +23,8 @@ class Job:
     decoding: Decoding
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+    min_tokens: int = 0
+    """Of the whole answer, before an end-of-sequence token or a stop string may end it."""
     logprobs: int | None = None
     echo: str = ""
     """The prompt's own text, where it is wanted back."""

@@ -148,6 +148,8 @@ class Stopping(Value, frozen=True):
     """The most that may be spent on reasoning: then it is ended, and the answer begins; None: no limit."""
     calls: int | None = None
     """The answer ends after so many tool calls (`parallel_tool_calls: false` is 1); None: no limit."""
+    min_tokens: int = 0
+    """Neither the end of sequence nor a stop string ends an answer that has fewer; what it is held to may."""
 
 
 # -- what came of it -----------------------------------------------------------------------------

@@ -43,6 +43,11 @@ class Grammars:
         self._made: OrderedDict[_Key, LLMatcher] = OrderedDict()
         self._lock = threading.Lock()
 
+    @property
+    def ends(self) -> frozenset[int]:
+        """The tokens that end an answer, whatever it is held to."""
+        return self._source.eos
+
     def check(
         self, format: Format | None, tools: Sequence[str] = (), reasoning_tokens: int | None = None
     ) -> None:

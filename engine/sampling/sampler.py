@@ -13,6 +13,7 @@ from engine.constraints.grammars import Grammars
 from engine.constraints.masks import fill
 from engine.drafting.verify import verify
 from engine.sampling.guard import Guard
+from engine.sampling.least import Least
 from engine.sampling.logprobs import most_likely
 from engine.sampling.rows import BatchSampler
 from engine.steps.entry import Entry, Sliced
@@ -54,6 +55,7 @@ class Sampler:
         self._rows: dict[int, Row] = {}
         self._penalised: dict[int, _Penalised] = {}
         self._constrained: dict[int, Constraint] = {}
+        self._least = Least(grammars.ends if grammars is not None else ())
         self._rivals: dict[int, int] = {}
         self._side = side_stream()
         """What is told beside the tokens must not wait for the next step, which may be under way."""
@@ -65,6 +67,7 @@ class Sampler:
             if entry is None:
                 continue
             self._rows[uid] = entry.row
+            self._least.learn(uid, entry.min_tokens - entry.generated)
             guard = Guard.of(entry)
             if guard is not None:
                 self._penalised[uid] = _Penalised(entry, guard)
@@ -84,12 +87,13 @@ class Sampler:
         for uid in uids:
             for known in (self._rows, self._penalised, self._constrained, self._rivals):
                 known.pop(uid, None)
+            self._least.forget(uid)
 
     # -- one token each --------------------------------------------------------------------------
 
     def choose(self, logits: mx.array, last: Sequence[int], uids: Sequence[int]) -> Choice:
         """`logits`: [batch, vocabulary], row by row of `uids`, whose last tokens are `last`."""
-        logprobs = _normalised(self._ruled(logits, last, uids))
+        logprobs = _normalised(self._least.apply(self._ruled(logits, last, uids), uids))
         self._sampler.expect([self._rows[uid] for uid in uids])
         return Choice(tuple(uids), self._sampler(logprobs), logprobs)
 
@@ -115,7 +119,8 @@ class Sampler:
         rows, width, vocabulary = logits.shape
         first = self._ruled(logits[:, 0], plan.tokens, uids)
         logits = mx.concatenate([first[:, None], logits[:, 1:]], axis=1)
-        logprobs = _normalised(logits.reshape(rows * width, vocabulary))
+        logits = self._least.apply(logits.reshape(rows * width, vocabulary), uids, width)
+        logprobs = _normalised(logits)
         settings = [self._rows[uid] for uid in uids]
         self._sampler.expect(
             [replace(row, drawn=row.drawn + place) for row in settings for place in range(width)]
@@ -165,6 +170,7 @@ class Sampler:
 
     def _take(self, tokens: Iterator[tuple[int, int]]) -> None:
         for uid, token in tokens:
+            self._least.take(uid)
             constraint = self._constrained.get(uid)
             if constraint is not None:
                 constraint.take(token)

@@ -97,4 +97,5 @@ def entry_of(job: Job, vocabulary: int, marks: bool) -> Entry:
         scores,
         job.embed,
         answers=not job.embed and job.max_tokens > job.resumed,
+        min_tokens=0 if job.ignore_eos else job.min_tokens,
     )

@@ -41,6 +41,8 @@ class Entry(msgspec.Struct, frozen=True):
     """The embedding of all but its last token is wanted, which only stands at the end, and no answer."""
     answers: bool = True
     """A token is to be chosen after its prompt; else it ends with its prefill."""
+    min_tokens: int = 0
+    """Of its answer, before a token that ends it is chosen."""
 
     @property
     def constrained(self) -> bool:

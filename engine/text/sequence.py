@@ -48,7 +48,8 @@ class Sequence:
         self._ids: tuple[int, ...] = ()
         """Tokens since the last delta that told any."""
         for token in job.answered:
-            self._stops.feed(self._read(token)[1].content)
+            _, said = self._read(token)
+            self._stops.feed(said.content, self._may_stop)
 
     def prompt(self, likely: Several[Likely | None]) -> None:
         """What was likely at each of the prompt's tokens, None at the first; told with the first delta. To be
@@ -82,6 +83,11 @@ class Sequence:
         finish = Finish(FinishReason.STOP, completion_tokens=0, cached_tokens=cached)
         return Delta(self.job.sequence, finish=finish, embedding=vector)
 
+    @property
+    def _may_stop(self) -> bool:
+        """As with vLLM, a stop string counts if it is complete after the least number of tokens."""
+        return self.generated > self.job.min_tokens
+
     def _read(self, token: int) -> tuple[str, Said]:
         """A token's text, and what it says."""
         self.generated += 1
@@ -102,7 +108,7 @@ class Sequence:
         return self._show(said, reason)
 
     def _show(self, said: Said, ended: FinishReason | None = None) -> Delta:
-        passage = self._stops.feed(said.content)
+        passage = self._stops.feed(said.content, self._may_stop)
         text = passage.text
         finish = None
         if passage.stop is not None:

@@ -28,12 +28,12 @@ class StopMatcher:
         """Characters that wait for what comes next."""
         return len(self._held)
 
-    def feed(self, text: str) -> Passage:
-        """Take more text; nothing may be fed after a match."""
+    def feed(self, text: str, may_stop: bool = True) -> Passage:
+        """Take more text; nothing may be fed after a match. Without `may_stop` this piece completes none."""
         if not self._stops:
             return Passage(text)
         waiting = self._held + text
-        match = self._first_match(waiting)
+        match = self._first_match(waiting) if may_stop else None
         if match is not None:
             start, stop = match
             self._held = ""

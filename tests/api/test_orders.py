@@ -93,7 +93,8 @@ def test_every_stopping_field_arrives() -> None:
     assert completion().stopping.max_tokens is None
     assert chat(stop=["", "a", "a", "bc"]).stopping.stop == ("a", "bc")
     assert chat(stop="").stopping.stop == ()
-    assert chat(min_tokens=5, ignore_eos=True).stopping.ignore_eos
+    assert chat(min_tokens=5, max_tokens=5).stopping.min_tokens == 5
+    assert completion(min_tokens=5, max_tokens=-1).stopping == Stopping(min_tokens=5)
 
 
 def test_logprobs_are_counted_as_the_engine_counts_them() -> None:
@@ -136,6 +137,7 @@ def test_nothing_need_be_generated_where_a_prompt_is_to_be_scored() -> None:
         ({"best_of": 1, "n": 2}, "best_of"),
         ({"best_of": 0}, "best_of"),
         ({"best_of": 33}, "best_of"),
+        ({"min_tokens": 6, "max_tokens": 5}, "min_tokens"),
         ({"best_of": 2, "stream": True}, "best_of"),
         ({"prompt": [1, 2], "suffix": "x"}, "suffix"),
         ({"suffix": "x", "echo": True}, "echo"),
@@ -203,6 +205,7 @@ def test_old_and_odd_messages_are_understood() -> None:
         ("max_tokens", -2, "max_tokens"),
         ("max_tokens", 10**20, "max_tokens"),
         ("max_completion_tokens", 0, "max_completion_tokens"),
+        ("min_tokens", -1, "min_tokens"),
         ("stop", [1, 2], "stop[0]"),
         ("stop", 5, "stop"),
         ("stop", ["a"] * 17, "stop"),
