@@ -21,13 +21,12 @@ from actors.messages import (
     Undispatched,
 )
 from actors.relays import Relays
-from actors.running.desk import Desk, engine_lost
+from actors.running.desk import Desk, engine_lost, perhaps_taken, untaken
 from bus.cluster import Member
-from bus.errors import BusError, Refused, TooLarge
+from bus.errors import BusError
 from bus.mesh import Mesh
 from bus.messages.base import SequenceId
 from bus.messages.engine import PhaseChange, Step, Submit
-from bus.messages.generation import Refusal, RefusalCode
 from bus.messages.peers import Abandoned, Audit, Audited, Dispatched, Relayed
 from bus.messages.placement import Instance
 
@@ -94,10 +93,10 @@ class Door(LoopActor[DoorsOwn]):
             case Audited():
                 if not self._relays.agrees(message):
                     self._lose("its answers were cut off")
-            case Undispatched(sequences=sequences, refusal=refusal, perhaps_taken=perhaps_taken):
-                self._desk.refuse(sequences, refusal)
-                if perhaps_taken:
-                    self._owed.update(sequences)
+            case Undispatched(sequence=sequence, error=error):
+                self._desk.refuse((sequence,), untaken(error))
+                if perhaps_taken(error):
+                    self._owed.add(sequence)
             case Settled(sequences=sequences):
                 self._owed.difference_update(sequences)
             case NodeLeft(node=node, why=why):
@@ -181,15 +180,8 @@ class Door(LoopActor[DoorsOwn]):
         body = Dispatched(self._instance.id, self._instance.epoch, (submit,))
         try:
             await self._mesh.command(self._node, body, COMMAND_TIMEOUT_S)
-        except Refused as error:
-            self._undispatched(submit, error.refusal, perhaps_taken=False)
-        except TooLarge as error:
-            self._undispatched(submit, Refusal(RefusalCode.INVALID, str(error)), perhaps_taken=False)
         except BusError as error:
-            self._undispatched(submit, engine_lost(str(error)), perhaps_taken=True)
-
-    def _undispatched(self, submit: Submit, refusal: Refusal, *, perhaps_taken: bool) -> None:
-        self.actor_ref.post(Undispatched((submit.sequence,), refusal, perhaps_taken))
+            self.actor_ref.post(Undispatched(submit.sequence, error))
 
     async def _send_abandoned(self, sequences: tuple[SequenceId, ...]) -> None:
         body = Abandoned(self._instance.id, self._instance.epoch, sequences)

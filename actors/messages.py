@@ -5,10 +5,11 @@ from typing import TypeAlias
 
 from actors.kernel.lifecycle import Terminated
 from actors.kernel.reference import Ref
+from bus.errors import BusError
 from bus.messages.base import InstanceId, ModelId, NodeId, SequenceId
 from bus.messages.engine import Accepted, FromEngine, Phase, Prefilled, Queued, Refused, Submit
 from bus.messages.facts import RankFact
-from bus.messages.generation import Delta, Refusal
+from bus.messages.generation import Delta
 from bus.messages.peers import Abandoned, Dispatched, Relayed
 from bus.messages.placement import Create, Instance, Want, Wish, Withdraw
 
@@ -158,11 +159,11 @@ class EngineLost:
 
 @dataclass(frozen=True, slots=True)
 class Undelivered:
-    """A command to the engine process of that launch was not taken; of these sequences, if any."""
+    """The engine process of that launch did not take a sequence."""
 
     launch: int
-    sequences: tuple[SequenceId, ...]
-    reason: str
+    sequence: SequenceId
+    error: BusError
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,12 +194,10 @@ class NodeLeft:
 
 @dataclass(frozen=True, slots=True)
 class Undispatched:
-    """Another node did not take these sequences."""
+    """Another node did not take a sequence."""
 
-    sequences: tuple[SequenceId, ...]
-    refusal: Refusal
-    perhaps_taken: bool
-    """Nobody knows: its answer is missing."""
+    sequence: SequenceId
+    error: BusError
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from actors.messages import (
     Undelivered,
 )
 from actors.retry import ENGINE_RESTARTS
-from actors.running.desk import Desk, engine_lost
+from actors.running.desk import Desk, engine_lost, perhaps_taken, untaken
 from actors.running.engine_link import EngineLink
 from actors.running.epoch import Epoch
 from actors.running.files import find_files
@@ -151,7 +151,7 @@ class Runner(LoopActor[RunnerMessage]):
         link.attach(
             said=lambda body: me.post(EngineSaid(launch, body)),
             lost=lambda code: me.post(EngineLost(launch, code)),
-            undelivered=lambda sequences, reason: me.post(Undelivered(launch, sequences, reason)),
+            untaken=lambda sequence, error: me.post(Undelivered(launch, sequence, error)),
         )
 
     async def _follow(self, message: EngineSaid | EngineLost | Undelivered) -> None:
@@ -160,8 +160,10 @@ class Runner(LoopActor[RunnerMessage]):
                 await self._heard(body)
             case EngineLost(code=code):
                 await self._lost(code)
-            case Undelivered(sequences=sequences, reason=reason):
-                self._desk.refuse(sequences, engine_lost(reason))
+            case Undelivered(sequence=sequence, error=error):
+                if perhaps_taken(error):
+                    self._cancel((sequence,))
+                self._desk.refuse((sequence,), untaken(error))
 
     async def _heard(self, body: FromEngine) -> None:
         match body:

@@ -8,6 +8,7 @@ from actors.kernel.reference import Ref
 from actors.messages import Dispatch, RequestMessage
 from actors.running.rate import Departures
 from actors.running.roster import Roster
+from bus import errors
 from bus.messages.base import SequenceId
 from bus.messages.engine import Refused, Step, Submit
 from bus.messages.generation import Refusal, RefusalCode
@@ -16,6 +17,23 @@ from bus.messages.generation import Refusal, RefusalCode
 def engine_lost(how: str) -> Refusal:
     """What a sequence is told that would go on if it had another engine."""
     return Refusal(RefusalCode.ENGINE_LOST, f"the request lost its engine: {how}", retry_after_s=1.0)
+
+
+def untaken(error: errors.BusError) -> Refusal:
+    """What a sequence is told that could not be handed to an engine, or to the node that has one."""
+    match error:
+        case errors.Refused(refusal=refusal):
+            return refusal
+        case errors.TooLarge():
+            message = f"the prompt is too long to be handed to its model ({error}): shorten it"
+            return Refusal(RefusalCode.INVALID, message, param="prompt")
+        case _:
+            return engine_lost(str(error))
+
+
+def perhaps_taken(error: errors.BusError) -> bool:
+    """Whether a sequence may be computed all the same: that its answer is missing says nothing."""
+    return not isinstance(error, errors.Refused | errors.TooLarge)
 
 
 class Desk:

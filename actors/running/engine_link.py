@@ -37,7 +37,7 @@ EXIT_S = 0.2
 Said = Callable[[FromEngine], object]
 Lost = Callable[[int | None], object]
 """Told once, with the process's exit code."""
-Undelivered = Callable[[tuple[SequenceId, ...], str], object]
+Untaken = Callable[[SequenceId, BusError], object]
 
 
 class EngineLink:
@@ -49,7 +49,7 @@ class EngineLink:
         self._kept: list[FromEngine] = []
         self._said: Said = self._kept.append
         self._lost: Lost = _nobody_cares
-        self._undelivered: Undelivered = _nobody_sent
+        self._untaken: Untaken = _nobody_sent
         # Only who knows this name is heard as this engine; it is told to the process and nobody else.
         self._identity = new_identity()
         self._peer: Peer = bus.expect(self._identity, receive=self._receive, gone=self._gone, name="engine")
@@ -73,10 +73,10 @@ class EngineLink:
             raise
         return link
 
-    def attach(self, said: Said, lost: Lost, undelivered: Undelivered) -> None:
+    def attach(self, said: Said, lost: Lost, untaken: Untaken) -> None:
         """From now on these are told, of what it has said so far first."""
         kept, self._kept = self._kept, []
-        self._said, self._lost, self._undelivered = said, lost, undelivered
+        self._said, self._lost, self._untaken = said, lost, untaken
         for body in kept:
             said(body)
         if self._ended is not None:
@@ -88,7 +88,7 @@ class EngineLink:
         return not self._over and self._process is not None and self._process.runs
 
     def command(self, body: ToEngine) -> None:
-        """Send a command; if it is not taken, `undelivered` says so."""
+        """Send a command; of a sequence that is not taken, `untaken` says so."""
         self._begin(self._command(body))
 
     def retire(self, patience_s: float) -> None:
@@ -151,9 +151,9 @@ class EngineLink:
         try:
             await self._peer.command(body, COMMAND_TIMEOUT_S)
         except BusError as error:
-            sequences = (body.sequence,) if isinstance(body, Submit) else ()
             logger.warning("%s was not taken by the engine: %s", type(body).__name__, error)
-            self._undelivered(sequences, str(error))
+            if isinstance(body, Submit):
+                self._untaken(body.sequence, error)
 
     def _receive(self, body: Body) -> None:
         match body:
@@ -180,5 +180,5 @@ def _nobody_cares(_code: int | None) -> None:
     """An engine that nobody uses has ended."""
 
 
-def _nobody_sent(_sequences: tuple[SequenceId, ...], _reason: str) -> None:
+def _nobody_sent(_sequence: SequenceId, _error: BusError) -> None:
     """An engine that nobody uses was sent nothing."""
