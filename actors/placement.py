@@ -285,7 +285,7 @@ class Placement(ThreadActor[PlacementMessage]):
         recent = self._recent.counts(now)
         answer = route(want.model, self._register.declared.values(), facts, want.trail, recent)
         if isinstance(answer, Serving) and not has_failed_alone(answer, facts):
-            self._recent.note(answer.instance, now)
+            self._recent.note(answer.instance, now, want.sequences)
             return answer
         # It may have been copied here a moment ago, or mended: look now, not when its turn comes.
         here = find_here(self._directory, want.model)

@@ -1,5 +1,6 @@
 """The Request actor: one API request, from accept to exactly one terminal event."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -65,6 +66,7 @@ class Request(LoopActor[RequestMessage]):
         self._order, self._outlet, self._node = order, outlet, node
         self._bus, self._directory = bus, directory
         self._timeout_s, self._ended = timeout_s, ended
+        self._due = time.monotonic() + timeout_s
         self._tally = Tally(order)
         self._trail = trail_of(order.prompts[0])
         self._instance: InstanceId | None = None
@@ -88,9 +90,8 @@ class Request(LoopActor[RequestMessage]):
         match message:
             case Delta() | Prefilled() | Queued() | Accepted() | Refused():
                 self._follow(message)
-            case InstanceChanged(phase=phase, reason=reason, progress=progress):
-                percent = "" if progress is None else f", {progress:.0%}"
-                self._wait(f"the model is {phase}: {reason}{percent}")
+            case InstanceChanged():
+                self._wait(_how_it_is(message))
             case Terminated(ref=ref):
                 if ref == self._door:
                     self._refused(_lost("the instance is gone"))
@@ -100,7 +101,7 @@ class Request(LoopActor[RequestMessage]):
                 self._publish()
                 self.tell_later(REPORT_S, Tick())
             case Overdue():
-                self._fail(Refusal(RefusalCode.TIMEOUT, f"not finished within {self._timeout_s:g} s"))
+                self._overdue()
 
     def on_end(self, cause: BaseException | None) -> None:
         """However it ends, the client has been told or is told now."""
@@ -120,6 +121,14 @@ class Request(LoopActor[RequestMessage]):
     # -- finding an instance ---------------------------------------------------------------------
 
     async def _route(self) -> None:
+        """The deadline holds as well while somebody else takes time to answer."""
+        try:
+            async with asyncio.timeout(self._due - time.monotonic()):
+                await self._go_to_door()
+        except TimeoutError:
+            self._overdue()
+
+    async def _go_to_door(self) -> None:
         serving = await self._ask_placement()
         if serving is None:
             return
@@ -140,7 +149,8 @@ class Request(LoopActor[RequestMessage]):
             self._refused(_lost("this node's placement is not there yet"))
             return None
         try:
-            want = Want(model=self._order.model, trail=self._trail)
+            unfinished = len(self._tally.unfinished)
+            want = Want(model=self._order.model, trail=self._trail, sequences=unfinished)
             answer = await placement.request(want, timeout=PLACEMENT_TIMEOUT_S)
         except (AskTimeout, MailboxFull, pykka.ActorDeadError) as error:
             self._refused(_lost(f"this node's placement does not answer: {error}"))
@@ -260,6 +270,9 @@ class Request(LoopActor[RequestMessage]):
             door.unwatch(self.actor_ref)
             door.post(Abandon(self._tally.lose()))
 
+    def _overdue(self) -> None:
+        self._fail(Refusal(RefusalCode.TIMEOUT, f"not finished within {self._timeout_s:g} s"))
+
     def _fail(self, refusal: Refusal) -> None:
         self._outlet.put(Failed(refusal=refusal))
         self.stop()
@@ -299,6 +312,12 @@ class Request(LoopActor[RequestMessage]):
             priority=self._order.priority,
         )
         self._bus.publish(self._key, fact)
+
+
+def _how_it_is(changed: InstanceChanged) -> str:
+    why = "" if changed.reason == changed.phase else f": {changed.reason}"
+    percent = "" if changed.progress is None else f", {changed.progress:.0%}"
+    return f"the model is {changed.phase}{why}{percent}"
 
 
 def _lost(why: str) -> Refusal:

@@ -11,17 +11,20 @@ UNTOLD_S: Final = 0.75
 
 
 class Recent:
-    """Requests by the instance that they were sent to, for as long as nobody else counts them."""
+    """Sequences by the instance that they were sent to, for as long as nobody else counts them."""
 
     def __init__(self) -> None:
-        self._sent: deque[tuple[float, InstanceId]] = deque()
+        self._sent: deque[tuple[float, InstanceId, int]] = deque()
 
-    def note(self, instance: InstanceId, now: float) -> None:
-        """One goes there; `now` is in seconds and never goes back."""
-        self._sent.append((now, instance))
+    def note(self, instance: InstanceId, now: float, sequences: int = 1) -> None:
+        """So many go there; `now` is in seconds and never goes back."""
+        self._sent.append((now, instance, sequences))
 
     def counts(self, now: float) -> Mapping[InstanceId, int]:
         """How many went where within UNTOLD_S; 0 for all others."""
         while self._sent and self._sent[0][0] <= now - UNTOLD_S:
             self._sent.popleft()
-        return Counter(instance for _, instance in self._sent)
+        counts: Counter[InstanceId] = Counter()
+        for _, instance, sequences in self._sent:
+            counts[instance] += sequences
+        return counts

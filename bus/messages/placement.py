@@ -138,12 +138,13 @@ class Previews(Value, frozen=True):
 
 
 class Want(Message, frozen=True):
-    """Have this model placed, if it is not; answered by Serving or NotServed."""
+    """Where a request for this model goes; answered by Serving or NotServed."""
 
     model: ModelId
-    context: int | None = None
     trail: tuple[int, ...] = ()
     """How the prompt begins, as `bus.trail` spells it: who has kept that is preferred."""
+    sequences: int = 1
+    """How many it brings."""
 
 
 class Serving(Message, frozen=True):

@@ -11,12 +11,19 @@ from actors import names
 from actors.kernel.actor import LoopActor
 from actors.kernel.directory import Directory
 from actors.kernel.reference import Ref
-from actors.messages import Abandon, Dispatch, DoorMessage, PlacementMessage, RequestMessage
+from actors.messages import (
+    Abandon,
+    Dispatch,
+    DoorMessage,
+    InstanceChanged,
+    PlacementMessage,
+    RequestMessage,
+)
 from actors.outlet import Outlet
 from actors.request import Request
 from bus.bus import Bus
 from bus.messages.base import InstanceId, ModelId, NodeId, RequestId, SequenceId
-from bus.messages.engine import Accepted, Prefilled, Queued, Refused, Submit
+from bus.messages.engine import Accepted, Phase, Prefilled, Queued, Refused, Submit
 from bus.messages.facts import RequestFact, RequestState
 from bus.messages.generation import Delta, Finish, FinishReason, Prompt, Refusal, RefusalCode, TextPrompt
 from bus.messages.placement import NotServed, Serving, Want
@@ -39,6 +46,13 @@ class StandIn(LoopActor[PlacementMessage]):
     def on_receive(self, message: PlacementMessage) -> Serving | NotServed:
         self._heard.put_nowait(message)
         return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+
+
+class Silent(LoopActor[PlacementMessage]):
+    """A placement that is busy with other things for ever."""
+
+    async def on_receive(self, message: PlacementMessage) -> None:
+        await asyncio.Event().wait()
 
 
 class Doorway(LoopActor[DoorMessage]):
@@ -77,13 +91,19 @@ class Stage:
         self._actors.append(ref)
         return ref
 
-    def ask(self, n: int = 1, prompt: Prompt = HELLO) -> Ref[RequestMessage]:
+    def ask(self, n: int = 1, prompt: Prompt = HELLO, timeout_s: float = 60.0) -> Ref[RequestMessage]:
         order = Order(RequestId("r"), ModelId("m"), (prompt,), n=n)
         node = NodeId("n-1")
         self.request = Request.start(
-            order, self.outlet, node, self.bus, self.directory, 60.0, self._ended.set
+            order, self.outlet, node, self.bus, self.directory, timeout_s, self._ended.set
         )
         return self.request
+
+    def silent_placement(self) -> None:
+        """One that takes a question and never answers."""
+        ref = Silent.start()
+        self.directory.register(names.PLACEMENT, ref)
+        self._actors.append(ref)
 
     async def dispatched(self) -> tuple[Submit, ...]:
         """What the request asks of a door, after what it does not want any more."""
@@ -115,7 +135,8 @@ class Stage:
 
     async def clear(self) -> None:
         for ref in self._actors:
-            await ref.stop(block=False)
+            ref.kill("the test is over")
+            await ref.ended
 
 
 @pytest.fixture
@@ -315,13 +336,40 @@ async def test_who_is_put_off_for_want_of_memory_says_so_and_goes_on(stage: Stag
     ]
 
 
-async def test_placement_is_told_how_the_prompt_begins(stage: Stage) -> None:
+async def test_a_request_keeps_its_deadline_also_while_nobody_tells_it_where_to_go(stage: Stage) -> None:
+    stage.silent_placement()
+    stage.ask(timeout_s=0.1)
+    (failed,) = await soon(stage.events())
+    assert isinstance(failed, Failed)
+    assert failed.refusal == Refusal(RefusalCode.TIMEOUT, "not finished within 0.1 s")
+
+
+async def test_an_instance_that_becomes_ready_is_told_of_in_plain_words(stage: Stage) -> None:
+    stage.placement(served(1))
+    stage.door(1)
+    request = stage.ask()
+    (submit,) = await stage.dispatched()
+    say(
+        request,
+        InstanceChanged(INSTANCE, Phase.LOADING, "reading layer 1 of 4", progress=0.25),
+        InstanceChanged(INSTANCE, Phase.READY, "ready"),
+        Accepted(submit.sequence, 5),
+        token(submit.sequence, "a", 1, last=1),
+    )
+    assert [event.reason for event in await stage.events() if isinstance(event, Waiting)] == [
+        "the model is loading: reading layer 1 of 4, 25%",
+        "the model is ready",
+    ]
+
+
+async def test_placement_is_told_how_the_prompt_begins_and_how_many_answers_are_wanted(stage: Stage) -> None:
     prompt = TextPrompt("a" * TEXT_STRIDE)
     wants = stage.placement(served(1))
     stage.door(1)
-    request = stage.ask(prompt=prompt)
-    (submit,) = await stage.dispatched()
-    assert (await soon(wants.get())) == Want(ModelId("m"), trail=trail_of(prompt))
+    request = stage.ask(n=2, prompt=prompt)
+    submits = await stage.dispatched()
+    assert (await soon(wants.get())) == Want(ModelId("m"), trail=trail_of(prompt), sequences=2)
     assert trail_of(prompt)
-    say(request, Accepted(submit.sequence, 5), token(submit.sequence, "a", 1, last=1))
+    for submit in submits:
+        say(request, Accepted(submit.sequence, 5), token(submit.sequence, "a", 1, last=1))
     assert isinstance((await stage.events())[-1], Completed)

@@ -127,7 +127,7 @@ def test_requests_that_come_together_are_spread_before_any_engine_tells_of_them(
 def test_what_was_sent_counts_until_its_engine_tells_of_it() -> None:
     recent = Recent()
     recent.note(InstanceId("a"), 10.0)
-    recent.note(InstanceId("a"), 10.5)
-    assert recent.counts(10.6) == {"a": 2}
-    assert recent.counts(10.0 + UNTOLD_S) == {"a": 1}
+    recent.note(InstanceId("a"), 10.5, sequences=8)
+    assert recent.counts(10.6) == {"a": 9}
+    assert recent.counts(10.0 + UNTOLD_S) == {"a": 8}
     assert recent.counts(99.0) == {}
