@@ -144,7 +144,7 @@ class Exchange(LoopActor[ExchangeMessage]):
             return Audited()
         try:
             return await envoy.request(CountRelays(), Audited)
-        except (pykka.ActorDeadError, TimeoutError):
+        except (pykka.ActorDeadError, MailboxFull, TimeoutError):
             return Audited()
 
     async def _ask_placement(self, body: Create | Withdraw) -> Created | Refusal | None:

@@ -7,10 +7,13 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
 
+import pykka
+
 from actors import names
 from actors.asking import ask_coordinator
 from actors.gateway import View
 from actors.kernel.directory import Directory, NobodyThere
+from actors.kernel.mailbox import MailboxFull
 from actors.kernel.reference import Ref
 from actors.messages import Preview, RequestMessage
 from actors.outlet import Outlet
@@ -129,7 +132,7 @@ class NodeGateway:
         try:
             placement = self._directory.get(names.PLACEMENT)
             return await placement.request(Preview(wish), (Previews, Refusal), timeout=PREVIEW_S)
-        except (NobodyThere, TimeoutError):
+        except (NobodyThere, pykka.ActorDeadError, MailboxFull, TimeoutError):
             return Refusal(RefusalCode.TIMEOUT, "the placement did not answer; try again", retry_after_s=1.0)
 
     async def drained(self, within_s: float) -> None:

@@ -45,9 +45,14 @@ class StandIn(LoopActor[PlacementMessage]):
 
 
 class Silent(LoopActor[PlacementMessage]):
-    """A placement that is busy with other things for ever."""
+    """A placement that is busy with the first thing that it is asked for ever."""
+
+    def __init__(self, asked: asyncio.Event) -> None:
+        super().__init__()
+        self._asked = asked
 
     async def on_receive(self, message: PlacementMessage) -> None:
+        self._asked.set()
         await asyncio.Event().wait()
 
 
@@ -95,11 +100,13 @@ class Stage:
         )
         return self.request
 
-    def silent_placement(self) -> None:
-        """One that takes a question and never answers."""
-        ref = Silent.start()
+    def silent_placement(self) -> asyncio.Event:
+        """One that takes a question and never answers; returns what is set when it has been asked."""
+        asked = asyncio.Event()
+        ref = Silent.start(asked)
         self.directory.register(names.PLACEMENT, ref)
         self._actors.append(ref)
+        return asked
 
     async def dispatched(self) -> tuple[Submit, ...]:
         """What the request asks of a door, after what it does not want any more."""
