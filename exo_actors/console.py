@@ -1,12 +1,6 @@
-"""What a person, or a program that started the node, reads on the terminal."""
+"""What a person reads on the terminal when a node, or what looks at one, does not go on."""
 
 import sys
-
-
-def announce(url: str) -> None:
-    """The node serves: its address is the first line on standard output, how to stop it the second."""
-    print(url, flush=True)
-    print(f"Open {url} in a browser. Ctrl-C stops the node.", flush=True)
 
 
 def fail(message: str) -> None:

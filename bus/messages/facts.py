@@ -326,6 +326,3 @@ class Snapshot(Message, frozen=True):
     session: str
     number: int
     facts: dict[str, Fact]
-
-
-Replication: TypeAlias = Update | Head | Since | Updates | Snapshot
