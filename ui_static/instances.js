@@ -1,7 +1,7 @@
 // The cards of the placed models: phase, reason, progress, and what they do now.
 
 import { cachesOf, kvName, kvShares } from "./caches.js";
-import { order } from "./commands.js";
+import { onStop, order } from "./commands.js";
 import { clone, mark, patchList, setOptional, setShare, setText } from "./dom.js";
 import { isBusy } from "./facts.js";
 import { bytes, duration, integer, percent, plural, rate } from "./format.js";
@@ -11,23 +11,12 @@ import { stageRow } from "./stages.js";
 export function instanceCard(stop) {
   const { element, slots } = clone("instance-card");
   let id = "";
-  slots.stop.addEventListener("click", async () => {
-    if (slots.stop.getAttribute("aria-disabled") === "true") return;
-    showStopping(slots, true);
-    const problem = await stop(id);
-    setOptional(slots.problem, problem);
-    if (problem !== "") showStopping(slots, false);
-  });
+  onStop(slots, () => stop(id));
   const update = (shown) => {
     id = shown.instance.id;
     show(element, slots, shown);
   };
   return { element, update };
-}
-
-function showStopping({ stop }, stopping) {
-  stop.setAttribute("aria-disabled", String(stopping));
-  setText(stop, stopping ? "Stopping" : "Stop");
 }
 
 /** Have an instance run no more. An unknown one has ended already, which is as good. */

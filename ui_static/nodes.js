@@ -25,7 +25,13 @@ function show(slots, { node, held, here, coordinates, now }) {
   setText(slots.uptime, duration(now - node.started_at));
   setText(slots.compute, gigaPerSecond(node.gigaflops, "FLOP/s"));
   setText(slots.bandwidth, gigaPerSecond(node.bandwidth_gb_s, "B/s"));
-  setOptional(slots.address, node.address === "" ? "" : `Other nodes reach it at ${node.address}`);
+  setOptional(slots.address, reachedAt(node));
+}
+
+/** Where other nodes reach it: the loopback address is that of nodes on the same machine only. */
+export function reachedAt({ address }) {
+  if (address === "") return "";
+  return address.startsWith("127.") ? `Only this machine’s nodes reach it, at ${address}` : `Other nodes reach it at ${address}`;
 }
 
 function acceleratorOf({ name, memory_bytes: memory }) {

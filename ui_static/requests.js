@@ -1,31 +1,19 @@
 // The rows of the requests under way, each with a button that stops it.
 
-import { order } from "./commands.js";
-import { clone, mark, setOptional, setText } from "./dom.js";
+import { onStop, order } from "./commands.js";
+import { clone, mark, setText } from "./dom.js";
 import { duration, integer, plural, rate } from "./format.js";
 
 /** A row that shows `{ request, now }`; `stop(id)` resolves to what went wrong, or to "". */
 export function requestRow(stop) {
   const { element, slots } = clone("request-row");
   let id = "";
-  slots.stop.addEventListener("click", async () => {
-    if (slots.stop.getAttribute("aria-disabled") === "true") return;
-    showStopping(slots, true);
-    const problem = await stop(id);
-    setOptional(slots.problem, problem);
-    if (problem !== "") showStopping(slots, false);
-  });
+  onStop(slots, () => stop(id));
   const update = ({ request, now }) => {
     id = request.id;
     show(element, slots, request, now);
   };
   return { element, update };
-}
-
-// Not `disabled`: that would take the focus away from whoever pressed the button by key.
-function showStopping({ stop }, stopping) {
-  stop.setAttribute("aria-disabled", String(stopping));
-  setText(stop, stopping ? "Stopping" : "Stop");
 }
 
 function show(element, slots, request, now) {

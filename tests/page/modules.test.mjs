@@ -11,6 +11,7 @@ import * as facts from "../../ui_static/facts.js";
 import * as format from "../../ui_static/format.js";
 import { backoffMs } from "../../ui_static/live.js";
 import { traitsOf } from "../../ui_static/models.js";
+import { reachedAt } from "../../ui_static/nodes.js";
 import { placed } from "../../ui_static/placed.js";
 import { bodyOf, kindOf, previewsUrl, whereOf } from "../../ui_static/placing.js";
 import { partsOf } from "../../ui_static/prose.js";
@@ -29,6 +30,12 @@ test("figures keep three digits", () => {
   assert.equal(format.latency(1.26), "1.26 s");
   assert.equal(format.percent(0.404), "40 %");
   assert.deepEqual([0, 38.4, 412, 4200].map((count) => format.gigaPerSecond(count, "B/s")), ["–", "38.4 GB/s", "412 GB/s", "4.20 TB/s"]);
+});
+
+test("a node that listens on loopback is reached by its own machine's nodes", () => {
+  assert.equal(reachedAt({ address: "" }), "");
+  assert.equal(reachedAt({ address: "127.0.0.1:52416" }), "Only this machine’s nodes reach it, at 127.0.0.1:52416");
+  assert.equal(reachedAt({ address: "192.168.1.20:52416" }), "Other nodes reach it at 192.168.1.20:52416");
 });
 
 test("durations name their two largest units", () => {
