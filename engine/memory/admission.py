@@ -80,9 +80,13 @@ def room_ever(footprint: Footprint, budget: Budget) -> int:
     return longest(lambda tokens: _alone(footprint, tokens), budget.kv_bytes)
 
 
-def prefix_room(footprint: Footprint, budget: Budget, lanes: Lanes) -> int:
-    """Bytes that kept prefixes may take, beside what runs."""
-    return _beside(_needed(footprint, lanes, AHEAD), budget)
+def prefix_room(footprint: Footprint, budget: Budget, lanes: Lanes, ends: bool = False) -> int:
+    """Bytes that kept prefixes may take, beside what runs. `ends`: one of those has just ended, and is there
+    until what is kept of it is copied; who is alone leaves no batch that would have to be made anew."""
+    needed = _needed(footprint, lanes, AHEAD)
+    if ends and sum(map(len, lanes)) == 1:
+        needed -= _copying(footprint, _grown(lanes, AHEAD))
+    return _beside(needed, budget)
 
 
 def admits(
@@ -124,12 +128,20 @@ def pressed(footprint: Footprint, budget: Budget, lanes: Lanes, prefix_bytes: in
 
 def _needed(footprint: Footprint, lanes: Lanes, growth: int) -> int:
     """Bytes once everybody has grown by so many tokens, and to get there: one lane is computed at a time."""
-    grown = [
+    grown = _grown(lanes, growth)
+    return sum(footprint.batch(lengths) for lengths in grown) + _copying(footprint, grown)
+
+
+def _grown(lanes: Lanes, growth: int) -> list[list[int]]:
+    """Everybody's length once it has grown by so many tokens, as far as it may."""
+    return [
         [max(holding.length, min(holding.length + growth, holding.limit)) for holding in lane]
         for lane in lanes
     ]
-    copying = max((footprint.copying(lengths) for lengths in grown), default=0)
-    return sum(footprint.batch(lengths) for lengths in grown) + copying
+
+
+def _copying(footprint: Footprint, lanes: Sequence[Sequence[int]]) -> int:
+    return max((footprint.copying(lengths) for lengths in lanes), default=0)
 
 
 def _alone(footprint: Footprint, tokens: int) -> int:

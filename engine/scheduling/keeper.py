@@ -48,7 +48,7 @@ class Keeper:
         self._saves = saves
         self._unsaved = False
         self._running: Lanes = ()
-        """When it was last looked at."""
+        """And what rests half computed, as it was told last."""
 
     # -- what is kept ----------------------------------------------------------------------------
 
@@ -93,21 +93,21 @@ class Keeper:
     def keep(
         self, uid: int, tokens: Sequence[int], trail: tuple[int, ...], *, ends: bool, runs: bool = False
     ) -> None:
-        """Have kept what the caches of a sequence hold of these tokens; `ends`: they hold no more. `runs`: it
-        goes on, so that there has to be room for both."""
+        """Have kept what the caches of a sequence hold of these tokens, if there is room for both at once;
+        `ends`: they hold no more. `runs`: the sequence goes on."""
         if self._index is None or not self.keeps or len(tokens) < WORTH_KEEPING:
             return
-        if runs and not self._make_room(self._index, tokens):
+        if not self._make_room(self._index, tokens, runs):
             return
         orders = self._index.keep(tokens, uid, ends, trail)
         self._unsaved = self._unsaved or bool(orders)
         self._stepper.store(orders)
 
-    def _make_room(self, index: Index, tokens: Sequence[int]) -> bool:
+    def _make_room(self, index: Index, tokens: Sequence[int], runs: bool) -> bool:
         """Before anything is copied: what was used least recently goes, if that is enough."""
         if self.budget is None:
             return True
-        room = prefix_room(self._footprint, self.budget, self._running)
+        room = prefix_room(self._footprint, self.budget, self._running, ends=not runs)
         if index.cost(len(tokens)) > room:
             return False
         index.match(tokens, len(tokens))  # what it begins with goes last
@@ -152,9 +152,13 @@ class Keeper:
             self._shrink(verdict.prefix_bytes)
         return verdict
 
+    def computes(self, lanes: Lanes) -> None:
+        """These are computed from now on, or rest half computed."""
+        self._running = lanes
+
     def relieve(self, lanes: Lanes) -> tuple[Place, ...]:
         """Before a step: let go what has to go, and say who has to give way."""
-        self._running = lanes
+        self.computes(lanes)
         if self.budget is None:
             self._shrink(UNSTATED_BYTES)
             return ()

@@ -30,6 +30,8 @@ class Member:
     lane: Track | None = None
     kept: Kept | None = None
     """What is computed of its prompt, while it is put aside."""
+    put_off: bool = False
+    """It gave way to others when memory was short, and has not begun again."""
     made: list[int] = field(default_factory=list)
     """Tokens that were chosen since it has this entry."""
     prompt: list[Likely | None] = field(default_factory=lambda: [None])

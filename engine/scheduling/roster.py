@@ -108,11 +108,13 @@ class Roster:
         prefilling = sum(each.batch.prefilling for each in self._lanes if decoding or each is lane)
         group = self._line.next_group(
             Room(own, at_most, prefilling),
-            pace.slice(0, decoding, lane.just_joined),
+            pace.slice(0, decoding, lane.joins_ahead),
             lambda member, group: self._fits(lane, member, group),
         )
         for member in group:
             self._insert(lane, member)
+        if group:
+            self._keeper.computes([*map(self._holdings, self._lanes), *map(_of_aside, self._aside.values())])
 
     def _fits(self, lane: Track, member: Member, group: Sequence[Member]) -> Fit:
         """Whether it may begin now: nobody is just computing what it begins with, and memory has room."""
@@ -124,10 +126,19 @@ class Roster:
             case Wait(reason=reason):
                 self._why = reason
                 return Fit.NOBODY
+            case Refuse() if member.put_off:
+                # Sent away for a budget that others made smaller? It was running: it goes on, if alone.
+                return Fit.NOBODY if self.running or group else self._alone()
             case Refuse(reason=reason):
                 self._let_go(member)
                 self._news.refuse(member.job.sequence, RefusalCode.DOES_NOT_FIT, reason)
                 return Fit.NEVER
+
+    def _alone(self) -> Fit:
+        """Have one begin that is computed alone, whatever it takes, as the last to run is."""
+        self._let_go(*self._aside.values())
+        self._keeper.let_go()
+        return Fit.YES
 
     def _admits(
         self, lane: Track, member: Member, group: Sequence[Member] = (), giving: Member | None = None
@@ -177,7 +188,7 @@ class Roster:
                 self.cached += member.sequence.cached
         uid = lane.batch.insert(member.entry, kept)
         # What was kept is the batch's now: held here, too, it would be in memory twice.
-        member.lane, member.kept = lane, None
+        member.lane, member.kept, member.put_off = lane, None, False
         self._aside.pop(uid, None)
         self._members[uid] = member
         self._uids[member.job.sequence] = uid
@@ -237,6 +248,7 @@ class Roster:
             self.cached -= member.sequence.cached
             member.sequence.cached = 0
         member.renewed()
+        member.put_off = True
         self.preempted += 1
         logger.info("%s is put off: memory is short", member.job.sequence)
         self.stand_in_line(member)
@@ -252,7 +264,7 @@ class Roster:
 
     def _reasons(self) -> Iterator[tuple[SequenceId, str]]:
         for place, member in enumerate(self._line.in_order()):
-            if member.sequence.generated:
+            if member.put_off or member.sequence.generated:
                 yield member.job.sequence, AGAIN
             else:
                 yield member.job.sequence, self._why if self._why and not place else TURN

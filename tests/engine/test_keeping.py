@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import pytest
 
@@ -11,7 +12,13 @@ from bus.messages.base import SequenceId
 from bus.messages.engine import Budget, Step
 from bus.messages.generation import JsonFormat, Stopping, TokenPrompt
 from engine.loader import Loaded, load
+from engine.memory.admission import Holding
+from engine.memory.footprint import Footprint, Layer
+from engine.prefixes.index import Index
 from engine.scheduling.guesser import Guess, Guesser
+from engine.scheduling.keeper import Keeper
+from engine.steps.stepper import Stepper
+from engine.steps.store_orders import Forget, Keep, StoreOrder
 from tests.engine.conftest import Models
 from tests.engine.harness import GREEDY, Harness
 from tests.engine.reference import greedy
@@ -139,6 +146,55 @@ def test_keeping_a_prompt_takes_no_more_than_there_is_beside_who_runs(
             harness.turn()
         assert tokens_of(harness, asked) == greedy(loaded.network, prompt, 40)
     assert harness.keeper.nbytes, "the last answer is kept: it has ended"
+
+
+class Told:
+    """A stepper that only notes what it is to keep and to let go."""
+
+    def __init__(self) -> None:
+        self.orders: list[StoreOrder] = []
+
+    def store(self, orders: Sequence[StoreOrder]) -> None:
+        self.orders += orders
+
+
+def test_an_answer_is_kept_only_if_there_is_room_for_it_beside_the_sequence_that_it_is_of() -> None:
+    footprint = Footprint(((Layer(token_bytes=1), 100),))
+    running = [[Holding(500, 500, 1), Holding(500, 500, 2)]]
+    taken = footprint.batch([500, 500]) + footprint.copying([500, 500])
+    budget = Budget(kv_bytes=taken + 700 * footprint.token_bytes, cache_bytes=0)
+    told = Told()
+    keeper = Keeper(cast(Stepper, told), footprint, Index(True, footprint.token_bytes, 0), budget)
+    keeper.relieve(running)
+    first, second = tuple(range(500)), tuple(range(500, 1000))
+    keeper.keep(1, first, (), ends=True)
+    assert keeper.nbytes == 500 * footprint.token_bytes
+    keeper.keep(2, second, (), ends=True)
+    kinds = [type(order) for order in told.orders]
+    assert kinds == [Keep, Forget, Keep], "the first goes before the second is copied"
+    keeper.computes([[*running[0], Holding(500, 500, 3)]])
+    keeper.keep(3, first, (), ends=True)
+    assert keeper.known(first) == 0, "somebody more is computed: there is no room"
+
+
+def test_who_was_put_off_goes_on_alone_when_the_budget_is_too_small_for_it_by_now(
+    keeping: Callable[[str], tuple[Harness, Loaded]],
+) -> None:
+    harness, loaded = keeping("llama")
+    harness.inbox.put(Budget(kv_bytes=1 << 30, cache_bytes=1 << 26))
+    older, younger = submit(harness, PROMPT[:40], 60), submit(harness, PROMPT, 20)
+    while not (harness.deltas(older) and harness.deltas(younger)):
+        harness.turn()
+    small = harness.footprint.sequence(200) + harness.footprint.copying([200])
+    harness.inbox.put(Budget(kv_bytes=small, cache_bytes=1 << 26))
+    later = submit(harness, PROMPT[:30], 5)
+    new = submit(harness, PROMPT[1:], 5)
+    harness.finish(older, younger, later, new)
+    assert harness.gauges.reading.preempted
+    assert tokens_of(harness, older) == greedy(loaded.network, PROMPT[:40], 60)
+    assert tokens_of(harness, younger) == greedy(loaded.network, PROMPT, 20)
+    assert tokens_of(harness, later) == greedy(loaded.network, PROMPT[:30], 5)
+    assert harness.refusal(new) is not None
 
 
 class Oracle(Guesser):
