@@ -38,6 +38,8 @@ class Answer:
 class Outcome:
     """What a user saw of a request."""
 
+    request: str = ""
+    """The server's name for it."""
     status: int = 0
     """HTTP's; 0: there was no answer."""
     answers: dict[int, Answer] = field(default_factory=dict)
@@ -100,7 +102,7 @@ class _Token(msgspec.Struct, frozen=True):
 class _Logprobs(msgspec.Struct, frozen=True):
     content: tuple[_Token, ...] = ()
     tokens: tuple[str, ...] = ()
-    top_logprobs: tuple[dict[str, float], ...] | None = ()
+    top_logprobs: tuple[dict[str, float] | None, ...] | None = ()
 
 
 class _Choice(msgspec.Struct, frozen=True):
@@ -161,8 +163,10 @@ class Asking:
 
     async def _ask(self) -> None:
         url = f"{self._url}{self._errand.path}"
-        async with self._session.post(url, json=self._errand.body) as response:
+        headers = self._errand.key.headers
+        async with self._session.post(url, json=self._errand.body, headers=headers) as response:
             self._seen.status = response.status
+            self._seen.request = response.headers.get("x-request-id", "")
             self._seen.retry_after = response.headers.get("Retry-After", "")
             try:
                 if response.content_type == "text/event-stream":
@@ -173,8 +177,7 @@ class Asking:
                 response.close()
 
     async def _read(self, response: aiohttp.ClientResponse) -> None:
-        name = response.headers.get("x-request-id", "")
-        if self._leaves_now(name):
+        if self._leaves_now():
             return
         async for event, data in events(response):
             if event == ":":
@@ -185,10 +188,10 @@ class Asking:
                 self._seen.done = True
             else:
                 self._take(_decoder.decode(data))
-            if self._leaves_now(name):
+            if self._leaves_now():
                 return
 
-    def _leaves_now(self, name: str) -> bool:
+    def _leaves_now(self) -> bool:
         """Whether to close the connection; a cancel is sent and its effect is waited for."""
         if self._pieces < self._errand.after_pieces or self._seen.done:
             return False
@@ -197,15 +200,16 @@ class Asking:
                 self._seen.left = True
                 return True
             case Leaves.CANCELS if self._cancelling is None:
-                self._cancelling = asyncio.create_task(self._cancel(name))
+                self._cancelling = asyncio.create_task(self._cancel())
             case _:
                 pass
         return False
 
-    async def _cancel(self, name: str) -> None:
-        timeout = aiohttp.ClientTimeout(total=CANCEL_S)
+    async def _cancel(self) -> None:
+        timeout, headers = aiohttp.ClientTimeout(total=CANCEL_S), self._errand.key.headers
+        url = f"{self._url}/v1/cancel/{self._seen.request}"
         try:
-            async with self._session.post(f"{self._url}/v1/cancel/{name}", timeout=timeout) as response:
+            async with self._session.post(url, timeout=timeout, headers=headers) as response:
                 self._seen.cancelled = response.status
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             self._seen.broken = f"the cancel was not answered: {type(error).__name__}: {error}"
@@ -247,7 +251,7 @@ def _note(answer: Answer, logprobs: _Logprobs) -> None:
         answer.margins.append(_margin([top.logprob for top in token.top_logprobs]))
     for text, tops in zip(logprobs.tokens, logprobs.top_logprobs or (), strict=False):
         answer.tokens.append(text)
-        answer.margins.append(_margin(list(tops.values())))
+        answer.margins.append(_margin(list((tops or {}).values())))
 
 
 def _margin(logprobs: list[float]) -> float:

@@ -15,14 +15,37 @@ Message = dict[str, str]
 
 SYSTEMS = 3
 SYSTEM_TOKENS = (300, 800)
-LONGEST_CHAT = 2200
+LONGEST_CHAT = 2000
 """Tokens; then a user begins another one."""
 CONTEXT = 16384
 """Of the model; more than the budget has room for."""
 OFFERED = 50
 """Tokens that a tool's definition takes in a prompt, about."""
+MOST_QUOTED = 1200
+"""Characters of an answer that are part of a prompt."""
 FORMED = 160
 """Tokens that are enough for any form."""
+
+
+class Key(Enum):
+    """Who asks, and what they may: each key is the enum's value."""
+
+    ORDINARY = "sk-ordinary"
+    PREFERRED = "sk-preferred"
+    LIMITED = "sk-limited"
+    UNKNOWN = "sk-unknown"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.value}"}
+
+    @staticmethod
+    def file() -> dict[str, object]:
+        """As a node reads it; more is served earlier."""
+        ordinary: dict[str, object] = {"key": Key.ORDINARY.value, "name": "ordinary"}
+        preferred: dict[str, object] = {"key": Key.PREFERRED.value, "name": "preferred", "priority": 2}
+        limited: dict[str, object] = {"key": Key.LIMITED.value, "name": "limited", "running": 1}
+        return {"keys": [ordinary, preferred, limited]}
 
 
 class Leaves(Enum):
@@ -40,6 +63,7 @@ class Refused(Enum):
     NEVER = "not refused"
     TOO_LONG = "too long"
     NOT_SERVED = "not served"
+    UNKNOWN = "of nobody who is known"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +82,7 @@ class Errand:
     """Who leaves, does so after so many pieces; 0: before the first."""
     form: Form = Form.FREE
     refused: Refused = Refused.NEVER
+    key: Key = Key.ORDINARY
 
     @property
     def streams(self) -> bool:
@@ -71,6 +96,12 @@ class Errand:
     @property
     def is_greedy(self) -> bool:
         return self.body.get("temperature") == 0 and self.path != EMBED
+
+    @property
+    def echoes(self) -> str:
+        """What each answer begins with; empty: it is not known before."""
+        prompt = self.body.get("prompt")
+        return prompt if self.body.get("echo") and isinstance(prompt, str) else ""
 
 
 @dataclass
@@ -89,18 +120,22 @@ class User:
         shared = Random(f"{seed}/systems")
         self._systems = [self._text(shared.randint(*SYSTEM_TOKENS), shared) for _ in range(SYSTEMS)]
         self._chat = _Conversation()
+        self._said = ""
+        """The longest of the last answers: what is quoted."""
         self._asked = 0
 
     def next(self) -> Errand:
         """The next one."""
         self._asked += 1
         kinds = {
-            "completion": (self._completion, 20),
-            "chat": (self._next_turn, 40),
+            "completion": (self._completion, 16),
+            "quoting": (self._quoting, 10),
+            "chat": (self._next_turn, 34),
             "several answers": (self._several, 8),
             "form": (self._formed, 12),
-            "tools": (self._tools, 6),
-            "logprobs": (self._logprobs, 5),
+            "tools": (self._tools, 5),
+            "logprobs": (self._logprobs, 4),
+            "scored": (self._scored, 3),
             "long prompt": (self._long, 6),
             "too long": (self._too_long, 2),
             "embedding": (self._embedding, 1),
@@ -111,6 +146,8 @@ class User:
 
     def heard(self, errand: Errand, text: str) -> None:
         """What came of a chat's turn: it is part of the next one. Nothing came: the chat is begun anew."""
+        if errand.kind in ("completion", "quoting") and len(text) > MOST_QUOTED / 2:
+            self._said = text[-MOST_QUOTED:]
         if errand.kind != "chat":
             return
         if not text or self._chat.tokens > LONGEST_CHAT:
@@ -124,6 +161,13 @@ class User:
     def _completion(self, kind: str) -> Errand:
         prompt, most = self._random.randint(8, 200), self._random.randint(8, 300)
         return self._of(kind, TEXT, {"prompt": self._text(prompt)}, prompt, most)
+
+    def _quoting(self, kind: str) -> Errand:
+        """Goes on with what was said before: look-up has a text to guess from."""
+        quoted = self._said or self._text(100)
+        prompt = quoted + quoted[: self._random.randint(20, len(quoted))]
+        most = self._random.randint(60, 300)
+        return self._of(kind, TEXT, {"prompt": prompt}, len(prompt), most)
 
     def _next_turn(self, kind: str) -> Errand:
         chat, new = self._chat, self._random.randint(10, 200)
@@ -139,15 +183,18 @@ class User:
         return self._of(kind, CHAT, body, chat.tokens, self._random.randint(8, 200))
 
     def _several(self, kind: str) -> Errand:
-        prompt, most, n = self._random.randint(100, 400), self._random.randint(8, 80), 4
-        body: dict[str, object] = {"prompt": self._text(prompt), "n": n}
-        return self._of(kind, TEXT, body, n * prompt, most, answers=n)
+        prompt, most = self._random.randint(100, 400), self._random.randint(8, 80)
+        n, text = self._random.choice((2, 4)), self._text(prompt)
+        if self._random.random() < 0.5:
+            return self._of(kind, TEXT, {"prompt": text, "n": n}, n * prompt, most, answers=n)
+        body: dict[str, object] = {"messages": [{"role": "user", "content": text}], "n": n}
+        return self._of(kind, CHAT, body, n * (prompt + OFFERED), most, answers=n)
 
     def _formed(self, kind: str) -> Errand:
-        form = self._random.choice([Form.PLACE, Form.ROWS, Form.REGEX, Form.GRAMMAR, Form.CALL])
-        prompt = self._random.randint(10, 100)
-        body = {"messages": [{"role": "user", "content": self._text(prompt)}], **form.fields}
-        return self._of(kind, CHAT, body, prompt + OFFERED, FORMED, form=form)
+        form = self._random.choice([form for form in Form if form is not Form.FREE])
+        prompt, n = self._random.randint(10, 100), self._random.choice((1, 1, 1, 2))
+        body = {"messages": [{"role": "user", "content": self._text(prompt)}], **form.fields, "n": n}
+        return self._of(kind, CHAT, body, n * (prompt + OFFERED), FORMED, answers=n, form=form)
 
     def _tools(self, kind: str) -> Errand:
         prompt = self._random.randint(10, 100)
@@ -167,6 +214,12 @@ class User:
             "top_logprobs": 20,
         }
         return self._of(kind, CHAT, body, prompt, self._random.randint(4, 40))
+
+    def _scored(self, kind: str) -> Errand:
+        """The prompt is part of the answer, with what each of its tokens was likely to be."""
+        prompt = self._random.randint(10, 200)
+        body: dict[str, object] = {"prompt": self._text(prompt), "echo": True, "logprobs": 5}
+        return self._of(kind, TEXT, body, prompt, self._random.randint(4, 20))
 
     def _long(self, kind: str) -> Errand:
         prompt = self._random.randint(1000, 2400)
@@ -197,17 +250,23 @@ class User:
         answers: int = 1,
         form: Form = Form.FREE,
     ) -> Errand:
-        (leaves,) = self._random.choices(list(Leaves), (70, 14, 8, 8))
+        (leaves,) = self._random.choices(list(Leaves), (76, 11, 7, 6))
+        (key,) = self._random.choices(list(Key), (86, 6, 6, 2))
         whole = {"model": self._model, "max_tokens": most, **body, **self._sampling()}
         if form is Form.FREE:
             whole["ignore_eos"] = True
+            if self._random.random() < 0.1:
+                whole["stop"] = self._random.choices(self._words, k=2)
+        if self._random.random() < 0.3:
+            whole["priority"] = self._random.choice((-3, 1, 5))
         if leaves is Leaves.TIMES_OUT:
             whole["timeout"] = self._random.choice((0.05, 0.3, 1.0))
         if leaves in (Leaves.CLOSES, Leaves.CANCELS) or self._random.random() < 0.7:
             whole |= {"stream": True, "stream_options": {"include_usage": True}}
         after = self._random.choice((0, 1, self._random.randint(1, most)))
         tokens = prompt + answers * most
-        return Errand(self._name, kind, path, whole, tokens, most, leaves, after, form)
+        refused = Refused.UNKNOWN if key is Key.UNKNOWN else Refused.NEVER
+        return Errand(self._name, kind, path, whole, tokens, most, leaves, after, form, refused, key)
 
     def _sampling(self) -> dict[str, object]:
         if self._random.random() < 0.6:

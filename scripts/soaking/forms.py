@@ -50,6 +50,13 @@ TOOL = {
 }
 
 
+OTHER_TOOL = {
+    "type": "function",
+    "function": {"name": "tell_time", "description": "What time it is.", "parameters": {"type": "object"}},
+}
+CHOICES = ["red", "dark red", "green", "blue-green"]
+
+
 class Form(Enum):
     """A format, as a request has it in its body."""
 
@@ -58,7 +65,10 @@ class Form(Enum):
     ROWS = "schema: an array"
     REGEX = "regular expression"
     GRAMMAR = "grammar"
+    CHOICE = "one of several"
+    OBJECT = "any JSON object"
     CALL = "required tool call"
+    NAMED = "named tool call"
 
     @property
     def fields(self) -> dict[str, object]:
@@ -73,8 +83,20 @@ class Form(Enum):
                 return {"structured_outputs": {"regex": CODE}}
             case Form.GRAMMAR:
                 return {"structured_outputs": {"grammar": GRAMMAR}}
+            case Form.CHOICE:
+                return {"structured_outputs": {"choice": CHOICES}}
+            case Form.OBJECT:
+                return {"response_format": {"type": "json_object"}}
             case Form.CALL:
                 return {"tools": [TOOL], "tool_choice": "required", "parallel_tool_calls": False}
+            case Form.NAMED:
+                named = {"type": "function", "function": {"name": "get_weather"}}
+                return {"tools": [TOOL, OTHER_TOOL], "tool_choice": named, "parallel_tool_calls": False}
+
+    @property
+    def ends(self) -> bool:
+        """Whether it is bound to come to an end."""
+        return self not in (Form.FREE, Form.OBJECT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +120,11 @@ def wrong(form: Form, text: str, calls: Sequence[Call]) -> str:
             return _matched(CODE, text)
         case Form.GRAMMAR:
             return _matched(SENTENCE, text)
-        case Form.CALL:
+        case Form.CHOICE:
+            return "" if text in CHOICES else f"{text!r} is none of {CHOICES}"
+        case Form.OBJECT:
+            return _against({"type": "object"}, text)
+        case Form.CALL | Form.NAMED:
             if [call.name for call in calls] != ["get_weather"]:
                 return f"calls {[call.name for call in calls]} instead of get_weather once, and says {text!r}"
             return _against(WEATHER, calls[0].arguments)

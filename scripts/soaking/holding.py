@@ -9,11 +9,13 @@ import aiohttp
 import msgspec
 import psutil
 
-LOOK_S = 0.5
+LOOK_S = 0.4
 REST_S = 20.0
 """How long a server may take to be at rest when its last request has ended."""
 SETTLE_S = 1.2
 """Beats come twice a second: what is told after so long is of now."""
+AGAIN = "waiting again for memory"
+"""The reason of a request that was put off after its first tokens."""
 LEAK_BYTES = 4 << 20
 """MLX may hold so much more at rest, beside weights and kept prefixes, than it did before."""
 GROWTH_BYTES = 96 << 20
@@ -24,6 +26,8 @@ allocators keep what was freed, each thread its own."""
 class Instance(msgspec.Struct, frozen=True):
     """As in InstanceFact."""
 
+    id: str = ""
+    epoch: int = 0
     phase: str = ""
     running: int = 0
     prefilling: int = 0
@@ -51,15 +55,21 @@ class Instance(msgspec.Struct, frozen=True):
 
 
 class _Rank(msgspec.Struct, frozen=True):
-    rank: int
+    instance: str
+    epoch: int
     kv_bytes: int = 0
     prefix_bytes: int = 0
+
+
+class _Request(msgspec.Struct, frozen=True):
+    id: str
+    reason: str = ""
 
 
 class _Cluster(msgspec.Struct, frozen=True):
     instances: tuple[Instance, ...] = ()
     ranks: tuple[_Rank, ...] = ()
-    requests: tuple[msgspec.Raw, ...] = ()
+    requests: tuple[_Request, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +82,8 @@ class Held:
     requests: int
     rss: dict[str, int]
     """Of each process."""
+    put_off: frozenset[str] = frozenset()
+    """Requests that had begun to be answered, and wait to go on."""
 
     @property
     def rss_bytes(self) -> int:
@@ -87,8 +99,13 @@ class Watch:
     """KV cache beside kept prefixes."""
     most_rss: int = 0
     most_waiting: int = 0
+    least_limit: int = 0
+    most_limit: int = 0
+    put_off: set[str] = field(default_factory=set)
+    """Requests that were seen to be, among those that were."""
     over: list[str] = field(default_factory=list)
     looks: int = 0
+    _last: Instance = field(default_factory=Instance)
 
     def take(self, held: Held) -> None:
         """Note a look."""
@@ -98,38 +115,56 @@ class Watch:
         self.most_used = max(self.most_used, found.kv_bytes - found.prefix_bytes)
         self.most_rss = max(self.most_rss, held.rss_bytes)
         self.most_waiting = max(self.most_waiting, found.waiting)
-        if found.kv_limit_bytes and found.kv_bytes > found.kv_limit_bytes:
-            self.over.append(f"{found.kv_bytes} bytes of KV cache of {found.kv_limit_bytes} allowed")
+        self.put_off |= held.put_off
+        limit, told_before = found.kv_limit_bytes, found.kv_limit_bytes == self._last.kv_limit_bytes
+        if limit:
+            self.least_limit = min(self.least_limit or limit, limit)
+            self.most_limit = max(self.most_limit, limit)
+        if limit and told_before and found.kv_bytes > limit:  # else it is about to let go what is too much
+            self.over.append(f"{found.kv_bytes} bytes of KV cache of {limit} allowed")
+        self._last = found
 
 
-async def look(session: aiohttp.ClientSession, url: str, pids: tuple[int, ...]) -> Held:
-    """Now. Raises aiohttp.ClientError, or LookupError when no instance is known."""
-    async with session.get(f"{url}/v1/cluster") as response:
-        cluster = msgspec.json.decode(await response.read(), type=_Cluster)
-    if not cluster.instances:
-        raise LookupError("the model is placed nowhere any more")
-    ranks = tuple(rank.kv_bytes - rank.prefix_bytes for rank in cluster.ranks)
-    return Held(cluster.instances[0], ranks, len(cluster.requests), dict(_rss(pids)))
+@dataclass(frozen=True, slots=True)
+class Looker:
+    """Looks at one instance."""
 
+    session: aiohttp.ClientSession
+    url: str
+    instance: str
+    pids: tuple[int, ...]
+    """Of its nodes."""
 
-async def follow(session: aiohttp.ClientSession, url: str, pids: tuple[int, ...], watch: Watch) -> None:
-    """Look again and again, until cancelled."""
-    while True:
-        with suppress(aiohttp.ClientError, LookupError, TimeoutError):
-            watch.take(await look(session, url, pids))
-        await asyncio.sleep(LOOK_S)
+    async def look(self) -> Held:
+        """Now. Raises aiohttp.ClientError, or LookupError when it is placed nowhere."""
+        async with self.session.get(f"{self.url}/v1/cluster") as response:
+            cluster = msgspec.json.decode(await response.read(), type=_Cluster)
+        found = [each for each in cluster.instances if each.id == self.instance]
+        if not found:
+            raise LookupError("the model is placed nowhere any more")
+        last = max(found, key=lambda each: each.epoch)
+        ranks = (each for each in cluster.ranks if (each.instance, each.epoch) == (last.id, last.epoch))
+        beside = tuple(rank.kv_bytes - rank.prefix_bytes for rank in ranks)
+        put_off = frozenset(each.id for each in cluster.requests if AGAIN in each.reason)
+        return Held(last, beside, len(cluster.requests), dict(_rss(self.pids)), put_off)
 
+    async def follow(self, watch: Watch) -> None:
+        """Look again and again, until cancelled."""
+        while True:
+            with suppress(aiohttp.ClientError, LookupError, TimeoutError):
+                watch.take(await self.look())
+            await asyncio.sleep(LOOK_S)
 
-async def at_rest(session: aiohttp.ClientSession, url: str, pids: tuple[int, ...]) -> tuple[Held, str]:
-    """What is held once nothing is under way, and what still is after REST_S; empty: nothing."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + REST_S
-    while True:
-        await asyncio.sleep(SETTLE_S)
-        held = await look(session, url, pids)
-        reason = busy(held)
-        if not reason or loop.time() > until:
-            return held, reason
+    async def at_rest(self) -> tuple[Held, str]:
+        """What is held once nothing is under way, and what still is after REST_S; empty: nothing."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + REST_S
+        while True:
+            await asyncio.sleep(SETTLE_S)
+            held = await self.look()
+            reason = busy(held)
+            if not reason or loop.time() > until:
+                return held, reason
 
 
 def busy(held: Held) -> str:
@@ -159,6 +194,8 @@ def _leaks(before: Held, after: Held) -> Iterator[str]:
             yield f"process {name} has grown from {before.rss[name]} to {size} bytes, {room} more are allowed"
     if after.instance.restarts:
         yield f"the engine was started again {after.instance.restarts} times"
+    if after.instance.epoch != before.instance.epoch:
+        yield f"the instance was placed anew {after.instance.epoch - before.instance.epoch} times"
 
 
 def _rss(pids: tuple[int, ...]) -> Iterator[tuple[str, int]]:

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 
 from scripts.soaking.asking import Outcome
-from scripts.soaking.errands import Errand, Leaves, Refused
-from scripts.soaking.forms import Form, wrong
+from scripts.soaking.errands import Errand, Key, Leaves, Refused
+from scripts.soaking.forms import wrong
 
 FINISHES = ("stop", "length", "tool_calls")
 TOO_LONG = ("context_length_exceeded", "does_not_fit")
@@ -46,13 +46,16 @@ def _refused(errand: Errand, seen: Outcome) -> Iterator[str]:
         yield f"was refused without the numbers: {seen.error}"
     elif errand.refused is Refused.NOT_SERVED and seen.status != 400:
         yield f"was to be refused with 400, and was with {_told(seen)}"
+    elif errand.refused is Refused.UNKNOWN and (seen.status, seen.code) != (401, "invalid_api_key"):
+        yield f"was to be refused with 401, and was with {_told(seen)}"
 
 
 def _announced(errand: Errand, seen: Outcome) -> Iterator[str]:
     """Of an error: whether it may come."""
     late = errand.leaves is Leaves.TIMES_OUT and seen.code == "timeout"
     cancelled = errand.leaves is Leaves.CANCELS and seen.code == "cancelled"
-    if not (late or cancelled or _is_full(seen)):
+    over = errand.key is Key.LIMITED and seen.code == "rate_limit_exceeded" and _says_when(seen)
+    if not (late or cancelled or over or _is_full(seen)):
         yield f"failed: {_told(seen)}"
     if cancelled and seen.cancelled != 200:
         yield f"was cancelled, though the cancel was answered with {seen.cancelled}"
@@ -60,7 +63,11 @@ def _announced(errand: Errand, seen: Outcome) -> Iterator[str]:
 
 def _is_full(seen: Outcome) -> bool:
     """Refused because too many wait, with the time after which to ask again."""
-    return seen.status == 429 and seen.code == "overloaded" and seen.retry_after.isdecimal()
+    return seen.code == "overloaded" and _says_when(seen)
+
+
+def _says_when(seen: Outcome) -> bool:
+    return seen.status == 429 and seen.retry_after.isdecimal()
 
 
 def _ended(errand: Errand, seen: Outcome) -> Iterator[str]:
@@ -74,7 +81,9 @@ def _ended(errand: Errand, seen: Outcome) -> Iterator[str]:
     for index, answer in sorted(seen.answers.items()):
         if len(answer.finishes) != 1 or answer.finishes[0] not in FINISHES:
             yield f"answer {index} has the ends {answer.finishes}"
-        elif errand.form is Form.FREE:
+        elif not answer.text.startswith(errand.echoes):
+            yield f"answer {index} does not begin with its prompt: {answer.text[:40]!r}"
+        elif answer.finishes == ["length"] and not errand.form.ends:
             continue
         elif answer.finishes == ["length"]:
             yield f"answer {index} is longer than {errand.form.value} can be: {answer.text!r}"

@@ -1,8 +1,9 @@
 """Whether answers that came under load are those that a server gives which does one thing at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from random import Random
 
 import aiohttp
 
@@ -29,13 +30,21 @@ class Sample:
 
     errand: Errand
     said: tuple[str, ...]
+    request: str = ""
+    """The server's name for it."""
 
 
 def sample_of(errand: Errand, seen: Outcome) -> Sample | None:
     """What is to be asked again; None: its answer is not determined, or it had none to its end."""
     if not errand.is_greedy or not seen.is_whole:
         return None
-    return Sample(errand, tuple(answer.said for _, answer in sorted(seen.answers.items())))
+    return Sample(errand, tuple(answer.said for _, answer in sorted(seen.answers.items())), seen.request)
+
+
+def chosen(samples: Sequence[Sample], put_off: Container[str], count: int, random: Random) -> list[Sample]:
+    """Which are asked again: those that were put off first, and then any: pure."""
+    mixed = random.sample(samples, len(samples))
+    return sorted(mixed, key=lambda sample: sample.request not in put_off)[:count]
 
 
 async def compare(session: aiohttp.ClientSession, url: str, sample: Sample) -> tuple[Verdict, str]:

@@ -1,20 +1,26 @@
 """The soak: what is drawn, how it is judged, and a short one against a real node."""
 
 import asyncio
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from random import Random
 
 import msgspec
 import pytest
 
+from bus.messages.placement import Sharding
 from scripts.soaking.asking import Answer, Outcome
-from scripts.soaking.errands import CHAT, EMBED, TEXT, Errand, Leaves, Refused, User
+from scripts.soaking.errands import CHAT, EMBED, TEXT, Errand, Key, Leaves, Refused, User
+from scripts.soaking.findings import Findings, Plan, ending
 from scripts.soaking.forms import GRAMMAR, Call, Form, wrong
 from scripts.soaking.holding import GROWTH_BYTES, LEAK_BYTES, Held, Instance, Watch, busy, leaks
 from scripts.soaking.judging import problems
+from scripts.soaking.neighbour import apart
 from scripts.soaking.report import render
-from scripts.soaking.run import SMALLEST, Findings, Plan, ending, soak
-from scripts.soaking.sameness import Verdict, alone, judged, parted, sample_of
+from scripts.soaking.run import HIGH_S, LOW_S, SMALLEST, ebb_s, soak
+from scripts.soaking.sameness import Verdict, alone, chosen, judged, parted, sample_of
+from scripts.soaking.serving import wish
 
 WORDS = [" one", " two", " three", " four"]
 
@@ -37,12 +43,13 @@ def test_a_user_asks_the_same_whenever_it_is_drawn() -> None:
 
 
 def test_all_kinds_of_requests_come() -> None:
-    errands = drawn(1)
+    errands = drawn(1, 600)
 
     assert {errand.path for errand in errands} == {CHAT, TEXT, EMBED}
     assert {errand.leaves for errand in errands} == set(Leaves)
     assert {errand.form for errand in errands} == set(Form)
     assert {errand.refused for errand in errands} == set(Refused)
+    assert {errand.key for errand in errands} == set(Key)
     assert any(errand.is_greedy for errand in errands)
     assert any(errand.answers > 1 for errand in errands)
 
@@ -67,6 +74,27 @@ def test_a_chat_that_got_no_answer_is_begun_anew() -> None:
     messages = again.body["messages"]
     assert isinstance(messages, list)
     assert [message["role"] for message in messages] == ["system", "user"]
+
+
+def test_what_is_quoted_was_said_before() -> None:
+    user, said = User(1, 0, WORDS, "m"), " four two" * 100
+    for errand in iter(user.next, None):
+        if errand.kind == "quoting":
+            break
+        user.heard(errand, said)
+
+    assert str(errand.body["prompt"]) in said * 2
+
+
+def test_all_ask_and_then_a_few_in_turn() -> None:
+    assert ebb_s(0.0) == ebb_s(HIGH_S) == ebb_s(HIGH_S + LOW_S) == 0
+    assert ebb_s(HIGH_S + 1) == LOW_S - 1
+
+
+def test_two_ranks_are_wished_for_as_two_nodes() -> None:
+    assert wish("m", 1, Sharding.PIPELINE) == {"model": "m", "nodes": ("first",)}
+    two = {"model": "m", "nodes": ("first", "second"), "sharding": "tensor", "draft": "d"}
+    assert wish("m", 2, Sharding.TENSOR, "d") == two
 
 
 # -- how it is judged ------------------------------------------------------------------------------
@@ -100,6 +128,9 @@ def test_an_announced_end_is_as_promised() -> None:
     assert problems(errand(leaves=Leaves.TIMES_OUT), late) == []
     assert problems(errand(leaves=Leaves.CANCELS), cancelled) == []
     assert problems(errand(), full) == []
+    often = Outcome(status=429, error="1 of 1", code="rate_limit_exceeded", retry_after="1")
+    assert problems(errand(key=Key.LIMITED), often) == []
+    assert "failed" in problems(errand(), often)[0]
     assert problems(errand(leaves=Leaves.CLOSES), Outcome(status=200, left=True)) == []
 
 
@@ -133,6 +164,9 @@ def test_a_prompt_that_is_too_long_is_refused_with_the_numbers() -> None:
     assert "numbers" in problems(long, Outcome(status=400, error="too long", code=code))[0]
     assert "answered" in problems(long, whole())[0]
     assert problems(errand(refused=Refused.NOT_SERVED), Outcome(status=400, error="no", code="x")) == []
+    unknown = errand(refused=Refused.UNKNOWN, key=Key.UNKNOWN)
+    assert problems(unknown, Outcome(status=401, error="no", code="invalid_api_key")) == []
+    assert "401" in problems(unknown, Outcome(status=400, error="no", code="x"))[0]
 
 
 @pytest.mark.parametrize(
@@ -143,6 +177,8 @@ def test_a_prompt_that_is_too_long_is_refused_with_the_numbers() -> None:
         (Form.ROWS, '[{"ok": true, "note": null}, {"ok": false, "note": "b"}]', "[]"),
         (Form.REGEX, "AB-123, CD-456", "AB-12"),
         (Form.GRAMMAR, "take; 12; leave", "take"),
+        (Form.CHOICE, "dark red", "dark"),
+        (Form.OBJECT, '{"a": []}', "[]"),
     ],
 )
 def test_forms_tell_right_from_wrong(form: Form, right: str, other: str | None) -> None:
@@ -153,6 +189,14 @@ def test_forms_tell_right_from_wrong(form: Form, right: str, other: str | None) 
 
 def test_a_form_that_reached_the_limit_is_a_broken_promise() -> None:
     assert "longer" in problems(errand(form=Form.PLACE), whole("{", "length"))[0]
+    assert problems(errand(form=Form.OBJECT), whole("{", "length")) == []
+
+
+def test_an_answer_that_has_to_echo_its_prompt_is_held_to_that() -> None:
+    body: dict[str, object] = {"model": "m", "stream": True, "prompt": "one two", "echo": True}
+
+    assert problems(errand(body=body), whole("one two three")) == []
+    assert "begin" in problems(errand(body=body), whole("two three"))[0]
 
 
 def test_a_required_call_is_checked_against_its_tool() -> None:
@@ -171,6 +215,14 @@ def test_only_whole_greedy_answers_are_asked_again() -> None:
     assert sample_of(errand(), whole()) is not None
     assert sample_of(errand(body={"temperature": 0.8}), whole()) is None
     assert sample_of(errand(), Outcome(status=200, left=True)) is None
+
+
+def test_what_was_put_off_is_asked_again_first() -> None:
+    samples = [sample_of(errand(), replace(whole(), request=name)) for name in "abcd"]
+    found = chosen([sample for sample in samples if sample], {"c", "x"}, 2, Random(1))
+
+    assert len(found) == 2
+    assert found[0].request == "c"
 
 
 def test_what_is_asked_again_has_no_haste() -> None:
@@ -222,6 +274,17 @@ def test_more_cache_than_allowed_is_noticed() -> None:
     assert (watch.most_kv, watch.most_waiting, len(watch.over)) == (11, 3, 1)
 
 
+def test_a_budget_that_has_just_become_smaller_is_not_overrun() -> None:
+    watch = Watch()
+    watch.take(held(kv_bytes=9, kv_limit_bytes=10))
+    watch.take(held(kv_bytes=9, kv_limit_bytes=5))
+    assert watch.over == []
+
+    watch.take(held(kv_bytes=9, kv_limit_bytes=5))
+    assert len(watch.over) == 1
+    assert (watch.least_limit, watch.most_limit) == (5, 10)
+
+
 def test_an_end_has_a_word() -> None:
     assert ending(whole()) == "answered"
     assert ending(Outcome(left=True)) == "left"
@@ -233,6 +296,22 @@ def test_a_broken_promise_is_told() -> None:
     found.take(errand(), Outcome(overdue=True))
 
     assert "x (chat): nothing ended it in time" in render(Plan(60.0), found)
+
+
+def test_what_a_soak_did_not_try_is_told() -> None:
+    found = Findings(visits=1, cached_tokens=1)
+    found.watch.most_waiting = 1
+    found.end = held(preempted=2, accepted_tokens=1)
+    assert found.untried() == ["no answer that was put off was asked again, alone"]
+
+    found.put_off_again = 1
+    assert found.untried() == []
+    assert "Not tried: nobody was put off" in render(Plan(60.0), Findings())
+
+
+def test_embeddings_are_compared_by_their_directions() -> None:
+    assert apart((1.0, 1.0), (2.0, 2.0)) == pytest.approx(0)
+    assert apart((1.0, 0.0), (0.0, 1.0)) > 1
 
 
 # -- the real thing --------------------------------------------------------------------------------
