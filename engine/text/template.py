@@ -1,6 +1,7 @@
 """From a conversation to tokens, with the model's own chat template."""
 
 import json
+import logging
 from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import takewhile
@@ -11,6 +12,8 @@ from bus.volatile import steady
 from engine.text.marks import Marks, Spelled
 from engine.text.thinking import VARIABLES, Template, Wish, can_switch_off, closed, is_inside
 from engine.text.thinking import options as switches
+
+logger = logging.getLogger(__name__)
 
 RESERVED: Final = frozenset(
     {
@@ -109,10 +112,12 @@ class ChatTemplate:
         )
         text = self._compose(chat)
         markers, whole = self._renderer.think_markers, text
+        reasoning = markers is not None and self._opens_reasoning(chat, text, markers)
         if markers and wish.settled is False and not (chat.continues or own.keys() & VARIABLES):
-            whole = closed(text, markers, template, can_switch_off(chat.options))
+            whole = closed(text, markers, reasoning, template, can_switch_off(chat.options))
+            reasoning = False
         spelled = self._renderer.spell(whole)
-        return Rendered(spelled.tokens, is_inside(whole, markers), self._marks_of(chat, text, spelled))
+        return Rendered(spelled.tokens, reasoning, self._marks_of(chat, text, spelled))
 
     def _compose(self, chat: "_Chat") -> str:
         ending = Ending.OPEN if chat.continues else Ending.ASKS
@@ -122,6 +127,23 @@ class ChatTemplate:
             raise TemplateError(
                 f"The model's chat template does not take this conversation: {error}"
             ) from error
+
+    def _opens_reasoning(self, chat: "_Chat", text: str, markers: tuple[str, str]) -> bool:
+        """Whether a chat's text ends inside the model's reasoning. Somebody may have talked about its markers:
+        then only what comes after the last question counts."""
+        if not is_inside(text, markers):
+            return False
+        said = [*(message["content"] for message in chat.messages), *chat.tools]
+        if not any(markers[0] in str(each) for each in said):
+            return True
+        if chat.continues:
+            return is_inside(str(chat.messages[-1]["content"]), markers)
+        try:
+            bare = self._renderer.compose(chat.messages, chat.tools or None, chat.options, Ending.CLOSED)
+        except Exception as error:  # a template is a program that came with the model
+            logger.info("a chat can't be rendered without what asks for its answer: %s", error)
+            return True
+        return is_inside(text.removeprefix(bare), markers)
 
     def _marks_of(self, chat: "_Chat", text: str, spelled: Spelled) -> tuple[int, ...]:
         system = list(takewhile(lambda message: message["role"] == "system", chat.messages))

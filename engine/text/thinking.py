@@ -108,16 +108,17 @@ def can_switch_off(given: Mapping[str, object]) -> bool:
     )
 
 
-def is_inside(text: str, markers: tuple[str, str] | None) -> bool:
-    """Whether a prompt ends inside the model's reasoning."""
-    return markers is not None and text.rfind(markers[0]) > text.rfind(markers[1])
+def is_inside(text: str, markers: tuple[str, str]) -> bool:
+    """Whether a text ends between these markers."""
+    return text.rfind(markers[0]) > text.rfind(markers[1])
 
 
-def closed(text: str, markers: tuple[str, str], template: Template, switched: bool) -> str:
-    """A prompt after which there is no reasoning: what its template has opened is closed, and where it can't
-    be told (`switched` is false) and writes reasoning at all, an empty block is put in, as Qwen3 has it."""
+def closed(text: str, markers: tuple[str, str], inside: bool, template: Template, switched: bool) -> str:
+    """A prompt after which there is no reasoning: what its template has opened (it ends `inside`) is closed,
+    and where it can't be told (`switched` is false) and writes reasoning at all, an empty block is put in, as
+    Qwen3 has it."""
     start, end = markers
-    if is_inside(text, markers):
+    if inside:
         return f"{text.removesuffix(chr(10))}\n\n{end}\n\n"
     if switched or not (start in template.source or end in template.source):
         return text

@@ -110,6 +110,33 @@ def test_an_answer_that_was_begun_is_not_interrupted(model: Model) -> None:
     assert tokenizer.decode(rendered.tokens).endswith("<|assistant|>I am")
 
 
+@pytest.mark.parametrize("said", ["What does <think> do?", "<think>", "a </think> b <think> c"])
+@pytest.mark.parametrize("ends", [ASKS, SWITCHED], ids=["no switch", "switch"])
+def test_a_marker_that_somebody_talks_about_opens_no_reasoning(model: Model, said: str, ends: str) -> None:
+    template = ChatTemplate(model(TURNS + MARKED + ends, MARKERS))
+    for messages in (
+        (ChatMessage("user", said),),
+        (ChatMessage("system", said), ChatMessage("user", "Hi")),
+        (ChatMessage("user", said), ChatMessage("assistant", "I am")),
+    ):
+        assert not template.render(ChatPrompt(messages)).reasoning
+
+
+def test_reasoning_is_opened_whatever_was_said_before_it(model: Model) -> None:
+    template = ChatTemplate(model(TURNS + THINKS, MARKERS))
+    for said in ("think", "<think>", "</think>", "\n", ">"):
+        assert template.render(ChatPrompt((ChatMessage("user", said),))).reasoning
+    begun = (ChatMessage("user", "What does </think> do?"), ChatMessage("assistant", "<think>Well"))
+    assert template.render(ChatPrompt(begun)).reasoning
+
+
+def test_what_is_said_of_markers_does_not_close_reasoning_that_was_not_opened(model: Model) -> None:
+    tokenizer = model(TURNS + MARKED + SWITCHED, MARKERS)
+    prompt = ChatPrompt((ChatMessage("user", "What does <think> do?"),), thinking=False)
+    text = tokenizer.decode(ChatTemplate(tokenizer).render(prompt).tokens)
+    assert text.count("</think>") == 1
+
+
 @pytest.mark.parametrize("added", [(), MARKERS], ids=["no markers", "markers that it does not use"])
 @pytest.mark.parametrize("thinking", [True, False])
 def test_a_model_that_does_not_reason_is_left_alone(

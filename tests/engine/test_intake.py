@@ -170,7 +170,8 @@ def test_a_call_at_the_end_is_not_continued() -> None:
 
 
 def test_a_prompt_that_ends_in_reasoning_says_so(words: Words) -> None:
-    assert accept(words, chat(ChatMessage("user", "a <think>"))).reasoning
+    assert accept(words, chat(USER, ChatMessage("assistant", "<think> a"))).reasoning
+    assert not accept(words, chat(USER, ChatMessage("assistant", "<think> a </think> b"))).reasoning
     assert not accept(words, chat(USER)).reasoning
     assert not accept(words, TextPrompt("a <think>")).reasoning
 
