@@ -129,8 +129,8 @@ class ChatTemplate:
             ) from error
 
     def _opens_reasoning(self, chat: "_Chat", text: str, markers: tuple[str, str]) -> bool:
-        """Whether a chat's text ends inside the model's reasoning. Somebody may have talked about its markers:
-        then only what comes after the last question counts."""
+        """Whether a chat's text ends inside the model's reasoning. Where somebody talks about its markers,
+        only what comes after the last question counts."""
         if not is_inside(text, markers):
             return False
         said = [*(message["content"] for message in chat.messages), *chat.tools]
