@@ -38,12 +38,7 @@ from actors.placing.weighing import unknown, unplaced, weigh
 from actors.planner.words import refusal
 from bus.bus import Bus
 from bus.messages.base import InstanceId, ModelId, NodeId
-from bus.messages.facts import (
-    CoordinatorFact,
-    DeclaredFact,
-    Fact,
-    WishFact,
-)
+from bus.messages.facts import CoordinatorFact, DeclaredFact, Fact, WishFact
 from bus.messages.generation import Refusal, RefusalCode
 from bus.messages.placement import (
     Create,
@@ -158,7 +153,7 @@ class Placement(ThreadActor[PlacementMessage]):
         self._met |= {node: fact.name for node, fact in seen.members.items()}
         news = [fact for fact in seen.declared.values() if self._register.take(fact)]
         verdict = self._decide(seen, orders)
-        news += [self._register.declare(fact, time.time()) for fact in verdict.declare]
+        news += [self._declare(fact) for fact in verdict.declare]
         if self._register.prune(time.time()) or news:
             ledger_file.write(self._data_dir, self._register)
         self._publish(seen)
@@ -203,6 +198,12 @@ class Placement(ThreadActor[PlacementMessage]):
         self._history = verdict.history
         return verdict
 
+    def _declare(self, fact: DeclaredFact) -> DeclaredFact:
+        """Whoever looks at the log alone sees as well what was decided, and why something runs nowhere."""
+        waits = not fact.withdrawn and (fact.given_up or not fact.instance.stages)
+        logger.log(logging.WARNING if waits else logging.INFO, "%s: %s", fact.instance.model, fact.reason)
+        return self._register.declare(fact, time.time())
+
     def _take_office(self, standing: Standing) -> None:
         """Let everybody know who is coordinator, where that has changed for this node."""
         if standing.acting:
@@ -213,7 +214,8 @@ class Placement(ThreadActor[PlacementMessage]):
         else:
             self._bus.withdraw(self._office_key)
             if standing.coordinator is not None:
-                logger.info("%s is the coordinator, term %d", standing.coordinator, standing.term.number)
+                name = self._met.get(standing.coordinator, standing.coordinator)
+                logger.info("%s is the coordinator, term %d", name, standing.term.number)
 
     def _publish(self, seen: Seen) -> None:
         """All that is declared, from the coordinator; from others, what it does not know yet."""

@@ -98,7 +98,7 @@ def _nobody(model: ModelId) -> Refusal:
 
 
 def _no_room(fact: DeclaredFact) -> Refusal:
-    message = f"model '{fact.instance.model}' has no place: {fact.reason}"
+    message = f"model '{fact.instance.model}': {fact.reason}"
     return Refusal(RefusalCode.DOES_NOT_FIT, message, retry_after_s=5.0)
 
 
