@@ -22,7 +22,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("suite")
 
-PATIENCE_S = 3.0
+PATIENCE_S = 10.0
 """How long what a test started may take to end after it."""
 
 

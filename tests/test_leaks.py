@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from actors.kernel.actor import ThreadActor
+from tests.conftest import PATIENCE_S
 from tests.leaks import Snapshot, left_behind
 
 
@@ -79,7 +80,7 @@ def test_what_is_left_behind_is_named(kind: str, temp_dir: Path) -> None:
     with KINDS[kind]():
         left = left_behind(before, temp_dir, patience_s=0)
     assert kind in [line.partition(":")[0] for line in left]
-    assert left_behind(before, temp_dir, patience_s=3) == []
+    assert left_behind(before, temp_dir, PATIENCE_S) == []
 
 
 def test_what_is_just_ending_is_waited_for(temp_dir: Path) -> None:
@@ -87,7 +88,7 @@ def test_what_is_just_ending_is_waited_for(temp_dir: Path) -> None:
     with ExitStack() as ending:
         ending.enter_context(a_thread())
         threading.Timer(0.05, ending.pop_all().close).start()
-    assert left_behind(before, temp_dir, patience_s=3) == []
+    assert left_behind(before, temp_dir, PATIENCE_S) == []
 
 
 def test_what_was_there_before_is_nobody_s_leak(temp_dir: Path) -> None:

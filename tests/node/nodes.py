@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -21,7 +21,7 @@ from bus.messages.base import ModelId, RequestId
 from bus.messages.engine import Phase
 from bus.messages.facts import Fact, InstanceFact, RequestFact
 from bus.messages.generation import Sampling, Stopping, TextPrompt
-from bus.messages.request import Chunk, Completed, Failed, Order, RequestEvent
+from bus.messages.request import Chunk, Completed, Failed, Order, RequestEvent, Waiting
 from exo_actors.node import Node
 from exo_actors.settings import Settings, read
 from host import speed
@@ -29,8 +29,11 @@ from host import speed
 ROOT = Path(__file__).parents[2]
 LEARNT = ".learnt"
 """Beside the models: what nodes found out about them and the machine."""
-MOMENTS_S = 30.0
+MOMENTS_S = 60.0
 """For what takes a moment, on a machine that is busy with other things."""
+
+TRIES = 5
+"""How often something is asked for that a test means to catch in its middle."""
 
 T = TypeVar("T", bound=Fact)
 
@@ -141,6 +144,46 @@ async def decoding(node: Node, name: str) -> RequestFact:
     return await until(node.bus.view, RequestFact, lambda fact: fact.id == name and fact.generated_tokens > 0)
 
 
+async def interrupted(
+    node: Node, orders: Sequence[Order], after: int, loss: Callable[[], None]
+) -> list[list[RequestEvent]]:
+    """Every event of requests that lose their engine when each has so many tokens.
+
+    On a machine that is busy with other things, one may have had its end by then: all are asked again.
+    """
+    for _ in range(TRIES):
+        seen = await _interrupted(node, orders, after, loss)
+        if all(map(paused, seen)):
+            return seen
+    raise AssertionError("one of them never had to wait: nothing was lost")
+
+
+async def _interrupted(
+    node: Node, orders: Sequence[Order], after: int, loss: Callable[[], None]
+) -> list[list[RequestEvent]]:
+    untold = set(range(len(orders)))
+
+    async def follow(number: int, order: Order) -> list[RequestEvent]:
+        seen: list[RequestEvent] = []
+        async with node.gateway.open(order) as generation:
+            async for event in generation:
+                seen.append(event)
+                told = isinstance(event, Chunk) and event.generated >= after
+                if number in untold and (told or isinstance(event, Completed)):
+                    untold.remove(number)
+                    if not untold:
+                        loss()
+        return seen
+
+    return await asyncio.gather(*(follow(number, order) for number, order in enumerate(orders)))
+
+
+def paused(events: Sequence[RequestEvent]) -> bool:
+    """Whether it had to wait after something was told."""
+    kinds = [type(event) for event in events]
+    return Waiting in kinds[kinds.index(Chunk) :]
+
+
 def engines(of: psutil.Process | None = None) -> list[psutil.Process]:
     """The engine processes of a node."""
     return [child for child in (of or psutil.Process()).children() if _is_engine(child)]
@@ -189,10 +232,10 @@ async def serving(url: str, model: str) -> None:
         assert response.status == 200, await response.text()
 
 
-async def gone(processes: list[psutil.Process], within_s: float = MOMENTS_S) -> None:
+async def gone(processes: list[psutil.Process]) -> None:
     """Wait until these have ended, whether or not somebody has taken note of it."""
-    async with asyncio.timeout(within_s):
-        await asyncio.to_thread(_watch, processes, time.monotonic() + within_s)
+    async with asyncio.timeout(MOMENTS_S):
+        await asyncio.to_thread(_watch, processes, time.monotonic() + MOMENTS_S)
 
 
 def _watch(processes: list[psutil.Process], deadline: float) -> None:

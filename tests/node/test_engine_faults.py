@@ -62,7 +62,7 @@ async def test_many_answers_of_one_request_survive_an_engine_that_is_lost_before
 
 
 async def test_an_engine_that_hangs_is_killed_and_started_again(tmp_path: Path, models_dir: Path) -> None:
-    async with running(settings(tmp_path, models_dir, TINY), Deadlines(beat_s=1.0)) as node:
+    async with running(settings(tmp_path, models_dir, TINY), Deadlines(beat_s=2.0)) as node:
         await ready(node, TINY)
         (engine,) = engines()
         engine.suspend()

@@ -22,11 +22,12 @@ from bus.messages.generation import (
     ToolCallDelta,
 )
 from bus.messages.placement import Wish
-from bus.messages.request import Admitted, Chunk, Completed, Order, RequestEvent, Waiting
+from bus.messages.request import Admitted, Chunk, Completed, Order, RequestEvent
+from bus.trail import shared, trail_of
 from exo_actors.node import Node
 from tests.node.clusters import cluster, node_id, place, served
 from tests.node.conftest import TINY
-from tests.node.nodes import engines, events, gone, order, text, until
+from tests.node.nodes import engines, events, gone, interrupted, is_idle, order, text, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -77,19 +78,24 @@ def kept(seen: Sequence[RequestEvent]) -> int:
     return completed.usage.cached_tokens
 
 
-async def told(node: Node, instance: InstanceId) -> InstanceFact:
-    """Wait until a node knows what an instance has kept."""
-    return await until(node.bus.view, InstanceFact, lambda fact: fact.id == instance and len(fact.trails) > 0)
+async def told(node: Node, instance: InstanceId, begun: Order) -> InstanceFact:
+    """Wait until a node knows that an instance is idle and has kept a conversation."""
+    trail = trail_of(begun.prompts[0])
+    return await until(
+        node.bus.view,
+        InstanceFact,
+        lambda fact: fact.id == instance and is_idle(fact) and shared(trail, set(fact.trails)) > 0,
+    )
 
 
 async def test_a_conversation_goes_on_where_it_is_kept_whichever_node_is_asked(nodes: list[Node]) -> None:
     openings = [f"I am {name}. " + "It rains in the old town. " * 10 for name in ("anna", "bert")]
     # Both at once: mostly, each goes to another instance.
-    first = [events(nodes[0], chat(f"first-{number}", opening)) for number, opening in enumerate(openings)]
-    begun = await asyncio.gather(*first)
+    first = [chat(f"first-{number}", opening) for number, opening in enumerate(openings)]
+    begun = await asyncio.gather(*(events(nodes[0], each) for each in first))
     for node in nodes:
         for number, (opening, before) in enumerate(zip(openings, begun, strict=True)):
-            await told(node, where(before))
+            await told(node, where(before), first[number])
             turns = (opening, text(before), "And then?")
             seen = await events(node, chat(f"{node_id(node)}-{number}", *turns))
             assert where(seen) == where(before)
@@ -115,31 +121,18 @@ def arguments(seen: Sequence[RequestEvent]) -> str:
     return "".join(call.arguments for call in calls(seen))
 
 
+def kill() -> None:
+    for engine in engines():
+        if engine.pid not in of_others:
+            engine.kill()
+
+
 async def test_what_is_held_to_a_form_keeps_it_when_its_engine_is_lost_in_the_middle(
     nodes: list[Node],
 ) -> None:
     orders = [held_to("call", CallFormat(), COUNT), held_to("json", JsonFormat(json.dumps(NUMBERS)))]
     whole = await asyncio.gather(*(events(nodes[1], each) for each in orders))
-    untold = len(orders)
-
-    async def follow(order: Order) -> list[RequestEvent]:
-        nonlocal untold
-        seen: list[RequestEvent] = []
-        async with nodes[1].gateway.open(order) as generation:
-            async for event in generation:
-                seen.append(event)
-                if sum(isinstance(each, Chunk) for each in seen) == 3 and isinstance(event, Chunk):
-                    untold -= 1
-                    if not untold:
-                        for engine in engines():
-                            if engine.pid not in of_others:
-                                engine.kill()
-        return seen
-
-    call, answer = await asyncio.gather(*map(follow, orders))
-    for seen in (call, answer):
-        kinds = [type(event) for event in seen]
-        assert Waiting in kinds[kinds.index(Chunk) :], "it did not have to wait: nothing was lost"
+    call, answer = await interrupted(nodes[1], orders, 3, kill)
     assert text(answer) == text(whole[1])
     assert arguments(call) == arguments(whole[0])
     for words in (text(answer), arguments(call)):

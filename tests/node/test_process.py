@@ -28,9 +28,7 @@ async def test_a_signal_stops_the_node_and_its_engines_in_order(
         await gone(children)
 
 
-async def test_an_engine_whose_node_was_killed_ends_itself_within_a_second(
-    tmp_path: Path, models_dir: Path
-) -> None:
+async def test_an_engine_whose_node_was_killed_ends_itself(tmp_path: Path, models_dir: Path) -> None:
     async with process("--data-dir", str(tmp_path), "--models-dir", str(models_dir), "--model", TINY) as (
         node,
         url,
@@ -39,7 +37,7 @@ async def test_an_engine_whose_node_was_killed_ends_itself_within_a_second(
         children = engines(psutil.Process(node.pid))
         node.kill()
         assert len(children) == 1
-        await gone(children, within_s=1.0)
+        await gone(children)
 
 
 async def test_a_second_node_on_the_same_port_says_what_to_do(tmp_path: Path, models_dir: Path) -> None:

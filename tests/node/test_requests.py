@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from actors.running.runner_settings import RunnerSettings
 from bus.messages.facts import RequestFact, RequestState
 from bus.messages.generation import RefusalCode
-from bus.messages.request import Admitted, Chunk, Completed, Failed, Waiting
+from bus.messages.request import Admitted, Chunk, Completed, Failed, RequestEvent, Waiting
 from exo_actors.node import Node
 from tests.node.conftest import TINY
 from tests.node.nodes import (
@@ -25,6 +25,7 @@ from tests.node.nodes import (
     ready,
     running,
     settings,
+    until,
     until_withdrawn,
 )
 
@@ -126,18 +127,31 @@ async def test_what_is_kept_of_a_prompt_is_billed_as_kept_once_for_all_answers(n
     assert second.cached_tokens > second.prompt_tokens // 2
 
 
+async def asked(node: Node, name: str) -> RequestFact:
+    """Wait until a request is under way."""
+    return await until(node.bus.view, RequestFact, lambda fact: fact.id == name)
+
+
 async def test_who_waits_is_told_its_place_in_the_line_as_that_moves_on(node: Node) -> None:
     room = RunnerSettings(pace_s=1.0).max_running
-    crowd = asyncio.create_task(events(node, order("crowd", TINY, tokens=60, n=room)))
+    crowd = asyncio.create_task(events(node, order("crowd", TINY, tokens=1500, n=room)))
     await decoding(node, "crowd")
-    names = ("a", "b", "c")
-    waiting = [asyncio.create_task(events(node, order(name, TINY, f"I am {name}"))) for name in names]
-    told = [event for event in await waiting[-1] if isinstance(event, Waiting)]
+    earlier = [asyncio.create_task(events(node, order(name, TINY, f"I am {name}"))) for name in "ab"]
+    for name in "ab":
+        await asked(node, name)
+    seen: list[RequestEvent] = []
+    async with node.gateway.open(order("c", TINY, "I am c")) as generation:
+        async for event in generation:
+            seen.append(event)
+            if isinstance(event, Waiting) and event.place is not None:
+                node.gateway.cancel(order("crowd", TINY).request, "the line is to move on")
+    told = [event for event in seen if isinstance(event, Waiting)]
     places = [event.place for event in told if event.place is not None]
     assert places[0] > 0
     assert places == sorted(places, reverse=True)
     assert all(event.reason for event in told)
-    assert all(isinstance(seen[-1], Completed) for seen in await asyncio.gather(crowd, *waiting))
+    assert all(isinstance(each[-1], Completed) for each in [seen, *await asyncio.gather(*earlier)])
+    assert isinstance((await crowd)[-1], Failed)
 
 
 async def test_what_a_request_does_is_a_fact(node: Node) -> None:

@@ -10,15 +10,14 @@ from msgspec.structs import replace
 
 from bus.messages.base import ModelId, RequestId
 from bus.messages.generation import ChatMessage, ChatPrompt, Finish, Sampling, Stopping, TextPrompt
-from bus.messages.request import Admitted, Chunk, Completed, Order, RequestEvent, Waiting
-from exo_actors.node import Node
+from bus.messages.request import Admitted, Chunk, Completed, Order, RequestEvent
 from tests.node.conftest import TINY
-from tests.node.nodes import engines, events, ready, running, settings
+from tests.node.nodes import engines, events, interrupted, ready, running, settings
 
 GUIDE = "guide"
 TOKENS = 300
 KILLED_AT = 20
-"""Chunks; the answer's end is far from there."""
+"""Tokens; the answer's end is far from there."""
 
 
 def asking(
@@ -80,31 +79,10 @@ def bill(events: Sequence[RequestEvent]) -> Completed:
     return completed
 
 
-async def disturbed(node: Node, orders: Sequence[Order]) -> list[list[RequestEvent]]:
-    """Every event of requests whose engine is killed when all of them are being told."""
-    (engine,) = engines()
-    untold = len(orders)
-
-    async def follow(order: Order) -> list[RequestEvent]:
-        nonlocal untold
-        seen, chunks = [], 0
-        async with node.gateway.open(order) as generation:
-            async for event in generation:
-                seen.append(event)
-                chunks += isinstance(event, Chunk)
-                if chunks == KILLED_AT and isinstance(event, Chunk):
-                    untold -= 1
-                    if not untold:
-                        engine.kill()
-        return seen
-
-    return await asyncio.gather(*map(follow, orders))
-
-
-def paused(events: Sequence[RequestEvent]) -> bool:
-    """Whether it had to wait after something was told."""
-    kinds = [type(event) for event in events]
-    return Waiting in kinds[kinds.index(Chunk) :]
+def kill() -> None:
+    """What the one node of a test computes with."""
+    for engine in engines():
+        engine.kill()
 
 
 def agree(one: Sequence[RequestEvent], other: Sequence[RequestEvent]) -> None:
@@ -141,9 +119,8 @@ async def test_an_engine_that_is_killed_in_the_middle_costs_a_pause_and_nothing_
             replace(plain, request=RequestId("stop"), stopping=replace(plain.stopping, stop=(stop,))),
         ]
         whole = await asyncio.gather(*(events(node, order) for order in orders))
-        cut = await disturbed(node, orders)
-        for order, before, after in zip(orders, whole, cut, strict=True):
-            assert paused(after), order.request
+        cut = await interrupted(node, orders, KILLED_AT, kill)
+        for before, after in zip(whole, cut, strict=True):
             assert len([event for event in after if isinstance(event, Admitted)]) == 1
             agree(after, before)
         (finish,) = told(cut[-1])[0].finishes
@@ -162,6 +139,5 @@ async def test_an_engine_that_is_killed_again_and_again_costs_nothing_either(
             async for event in generation:
                 seen.append(event)
                 if sum(isinstance(each, Chunk) for each in seen) in (10, 60) and isinstance(event, Chunk):
-                    for engine in engines():
-                        engine.kill()
+                    kill()
         agree(seen, whole)

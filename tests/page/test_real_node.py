@@ -11,12 +11,11 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Page, Route, expect
 
-from tests.page.conftest import ONE_LOOP
+from tests.page.conftest import ONE_LOOP, show
 
 pytestmark = ONE_LOOP
 
 ROOT = Path(__file__).parents[2]
-START_MS = 60_000
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="module")
@@ -54,14 +53,7 @@ async def answer(url: str) -> None:
 @pytest_asyncio.fixture(loop_scope="session")
 async def live(page: Page, node_url: str) -> Page:
     """The node's page, once its model is ready."""
-    await page.goto(node_url)
-    ready = page.locator(".instance[data-phase=ready]")
-    try:
-        await expect(ready).to_have_count(1, timeout=START_MS / 4)
-    except AssertionError:
-        # Seen once on a busy machine: Chromium never asked for the last modules of the page.
-        await page.reload()
-        await expect(ready).to_have_count(1, timeout=START_MS)
+    await show(page, node_url, ".instance[data-phase=ready]")
     await expect(page.locator(".instance [data-slot=activity]")).to_have_text("idle")
     return page
 
