@@ -222,13 +222,20 @@ class Lane:
             logits = normed
         else:
             hidden, logits = self._stage.forward(tokens, received, self._slicing.caches)
-        if self._stage.last:
+        told = any(_is_told(each) for each in slices)
+        if self._stage.last and not told:
             # Nobody needs a prompt's hidden states but the layers that they have passed.
             compute(self._slicing.caches)
         else:
+            # On every rank of a tensor group, though only one tells: all have a part in the last layer, too.
             mx.eval(hidden, [cache.state for cache in self._slicing.caches])
         if padded:
             for cache in self._slicing.caches:
                 cache.finalize()
             compute(self._slicing.caches)
         return hidden, logits, normed
+
+
+def _is_told(part: Sliced) -> bool:
+    """Whether somebody wants to know more of it than what its caches keep."""
+    return part.end > part.begin and (part.entry.embed or part.entry.prompt_logprobs)

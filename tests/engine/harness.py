@@ -47,8 +47,9 @@ class Harness:
         guesser: Guesser | None = None,
         sequence_of: Callable[[Job, Loaded], Sequence] = sequence_of,
         stepper_of: Callable[[Gauges, Equipment], Conductor] | None = None,
+        pace: Pace | None = None,
     ) -> None:
-        """`stepper_of`: an instance of several ranks; None: of one."""
+        """`stepper_of`: an instance of several ranks; None: of one. `pace`: None: as it is measured."""
         self.gauges = Gauges()
         self.inbox: SimpleQueue[Work] = SimpleQueue()
         self.said: list[Step | Refused] = []
@@ -75,7 +76,7 @@ class Harness:
             inbox=self.inbox,
             post=self.said.append,
             gauges=self.gauges,
-            pace=warm.pace,
+            pace=pace or warm.pace,
             max_running=max_running,
             threads=threads,
             keeper=self.keeper,

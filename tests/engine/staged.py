@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
@@ -35,7 +36,14 @@ class Wire:
 class Others:
     """The ranks after the first, and what they tell it: an inlet that computes while it waits."""
 
-    def __init__(self, folder: Path, cuts: Sequence[int], equipment: Equipment, seed: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        cuts: Sequence[int],
+        equipment: Equipment,
+        seed: int = 0,
+        kv_bits: int | None = None,
+    ) -> None:
         """`cuts`: where the stages begin, and the number of layers."""
         stages = len(cuts) - 1
         self.wires = [Wire() for _ in range(stages - 1)]
@@ -43,8 +51,8 @@ class Others:
         self._chance = random.Random(seed)
         self._decoder = msgspec.msgpack.Decoder(Plan)
         self.ranks = [
-            Rank(Stage(Network(folder), cuts[place], cuts[place + 1]), stages, self._way(place), equipment)
-            for place in range(1, stages)
+            Rank(Stage(Network(folder), *each, kv_bits), stages, self._way(place), equipment)
+            for place, each in enumerate(pairwise(cuts[1:]), 1)
         ]
 
     def _way(self, place: int) -> Way:
@@ -79,10 +87,16 @@ class Others:
 
 
 def staged(
-    folder: Path, stages: int, layers: int, gauges: Gauges, equipment: Equipment
+    folder: Path,
+    stages: int,
+    layers: int,
+    gauges: Gauges,
+    equipment: Equipment,
+    seed: int = 0,
+    kv_bits: int | None = None,
 ) -> tuple[Conductor, Others]:
     """A conductor over as many stages of a model, and its other ranks."""
     cuts = [layers * place // stages for place in range(stages + 1)]
-    others = Others(folder, cuts, equipment)
-    first = Rank(Stage(Network(folder), 0, cuts[1]), stages, Way(others.wires[0]), equipment)
+    others = Others(folder, cuts, equipment, seed, kv_bits)
+    first = Rank(Stage(Network(folder), 0, cuts[1], kv_bits), stages, Way(others.wires[0]), equipment)
     return Conductor(first, stages, cast(Inlet, others), deque(), stages - 1, gauges), others
