@@ -1,10 +1,11 @@
 """The command line, `python -m exo_actors [run | doctor | watch]`: one clear line for what goes wrong."""
 
 import errno
+import gc
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from exo_actors import console
 from exo_actors.logs import logging_to
@@ -48,9 +49,7 @@ def _run(settings: Settings) -> int:
     try:
         with logging_to(settings.logs_dir, settings.log) as log_file:
             try:
-                from exo_actors.node import serve
-
-                return serve(settings)
+                return _serve()(settings)
             except UsageError:
                 raise  # what only shows when the node is built, such as a --model that is not there
             except Exception as error:
@@ -60,6 +59,18 @@ def _run(settings: Settings) -> int:
     except OSError as error:
         console.fail(f"can't write to {settings.logs_dir}: {error.strerror}; give another --data-dir")
         return FAILED
+
+
+def _serve() -> Callable[[Settings], int]:
+    """The node's own modules, which stay: the garbage collector looks through none of them, neither now nor
+    while tokens are on their way."""
+    gc.disable()
+    try:
+        from exo_actors.node import serve
+    finally:
+        gc.freeze()
+        gc.enable()
+    return serve
 
 
 def explain(error: Exception, settings: Settings) -> str:
