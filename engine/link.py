@@ -223,31 +223,38 @@ class Link:
     def _drain(self) -> None:
         self._retrying = False
         while self._unsent:
-            if not self._notify(self._unsent[0]):
+            message = self._unsent.popleft()
+            try:
+                taken = self._dealer.notify(message)
+            except TooLarge as error:
+                self._unsent.extendleft(reversed(self._smaller(message, error)))
+                continue
+            if not taken:
+                self._unsent.appendleft(message)
                 self._retrying = True
                 self._flowing.clear()
                 self._sent.clear()
                 self._loop.call_later(RETRY_S, self._drain)
                 return
-            self._unsent.popleft()
         self._flowing.set()
         self._sent.set()
 
-    def _notify(self, message: FromEngine) -> bool:
-        try:
-            return self._dealer.notify(message)
-        except TooLarge:
-            logger.exception("a message was too large for the bus")
-            self._give_up(message)
-            return True
-
-    def _give_up(self, message: FromEngine) -> None:
-        """Sequences whose news can't be carried end here."""
-        if isinstance(message, Step):
-            lost = frozenset(delta.sequence for delta in message.deltas)
-            self._inbox.put(Drop(lost))
-            refusal = Refusal(RefusalCode.ENGINE_FAILED, "The answer was too large for the bus.")
-            self._unsent.extend(Refused(sequence, refusal) for sequence in lost)
+    def _smaller(self, message: FromEngine, error: TooLarge) -> list[FromEngine]:
+        """What is said in place of a message that the bus can't carry: a step's news one by one; a sequence
+        ends whose news alone are too large."""
+        match message:
+            case Step(deltas=[delta], prefilled=(), queued=()):
+                logger.error("news of %s: %s", delta.sequence, error)
+                self._inbox.put(Drop(frozenset({delta.sequence})))
+                self._live.discard(delta.sequence)
+                refusal = Refusal(RefusalCode.ENGINE_FAILED, "The answer was too large for the bus.")
+                return [Refused(delta.sequence, refusal)]
+            case Step(number=number, deltas=deltas, prefilled=prefilled, queued=queued) if deltas:
+                rest = [Step(number, (), prefilled, queued)] if prefilled or queued else []
+                return [*rest, *(Step(number, (delta,)) for delta in deltas)]
+            case _:
+                logger.error("a message was lost: %s", error)
+                return []
 
     def _note(self, message: FromEngine) -> None:
         """Keep track of which sequences are under way."""
