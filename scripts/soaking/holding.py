@@ -14,8 +14,8 @@ REST_S = 20.0
 """How long a server may take to be at rest when its last request has ended."""
 SETTLE_S = 1.2
 """Beats come twice a second: what is told after so long is of now."""
-AGAIN = "waiting again for memory"
-"""The reason of a request that was put off after its first tokens."""
+AGAIN = ("waiting again for memory", "waits for memory again")
+"""The reasons of requests that were put off: after their first tokens, and before."""
 LEAK_BYTES = 4 << 20
 """MLX may hold so much more at rest, beside weights and kept prefixes, than it did before."""
 GROWTH_BYTES = 96 << 20
@@ -83,7 +83,7 @@ class Held:
     rss: dict[str, int]
     """Of each process."""
     put_off: frozenset[str] = frozenset()
-    """Requests that had begun to be answered, and wait to go on."""
+    """Requests that had begun, and wait to go on."""
 
     @property
     def rss_bytes(self) -> int:
@@ -145,7 +145,7 @@ class Looker:
         last = max(found, key=lambda each: each.epoch)
         ranks = (each for each in cluster.ranks if (each.instance, each.epoch) == (last.id, last.epoch))
         beside = tuple(rank.kv_bytes - rank.prefix_bytes for rank in ranks)
-        put_off = frozenset(each.id for each in cluster.requests if AGAIN in each.reason)
+        put_off = frozenset(each.id for each in cluster.requests if each.reason.startswith(AGAIN))
         return Held(last, beside, len(cluster.requests), dict(_rss(self.pids)), put_off)
 
     async def follow(self, watch: Watch) -> None:

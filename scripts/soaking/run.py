@@ -20,7 +20,7 @@ from scripts.soaking.holding import Looker, leaks
 from scripts.soaking.models import make, make_draft, make_neighbour
 from scripts.soaking.neighbour import Neighbour
 from scripts.soaking.sameness import Sample, Verdict, chosen, compare, sample_of
-from scripts.soaking.serving import NAMES, Nodes, place, serving, session_with, warnings, wish
+from scripts.soaking.serving import NAMES, Nodes, place, serving, session_with, until_ready, warnings, wish
 
 SMALLEST = 24 << 20
 """Bytes of KV cache that a budget has at least: half of it, which is left while another model is there, has
@@ -31,6 +31,8 @@ PAUSE_S = 0.3
 HIGH_S, LOW_S = 40.0, 20.0
 """How long all users ask, and how long only a few do, in turn: tokens are guessed while few streams run."""
 FEW = 2
+HOPELESS = 100
+"""Broken promises after which nobody asks any more."""
 ERROR = re.compile(r"^\d\d:\d\d:\d\d (ERROR|CRITICAL) ")
 
 
@@ -66,6 +68,7 @@ async def soak(plan: Plan, scratch: Path) -> Findings:
     tell(f"{sum(found.ends.values())} requests; asking {min(plan.again, len(stage.samples))} again, alone")
     with serving(_alone(), model, scratch / "alone") as server:
         async with session_with() as session:
+            await until_ready(session, server)
             await _repeat(stage, server, session)
     return found
 
@@ -153,7 +156,7 @@ async def _phase(stage: _Stage, seconds: float) -> None:
 async def _live(stage: _Stage, number: int, user: User, until_s: float) -> None:
     loop, random, found = asyncio.get_running_loop(), Random(number), stage.found
     began_s = loop.time()
-    while loop.time() < until_s:
+    while loop.time() < until_s and len(found.wrong) < HOPELESS:
         if number >= FEW and (rest_s := ebb_s(loop.time() - began_s)):
             await asyncio.sleep(min(rest_s, until_s - loop.time()))
             continue

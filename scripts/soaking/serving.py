@@ -108,6 +108,22 @@ async def session_with() -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
+async def until_ready(session: aiohttp.ClientSession, server: Server) -> None:
+    """Until it answers at once. Raises TimeoutError, ProcessDied."""
+    async with asyncio.timeout(READY_S):
+        while not await _is_ready(session, server.url):
+            for process in server.processes:
+                process.check()
+            await asyncio.sleep(ASK_AGAIN_S)
+
+
+async def _is_ready(session: aiohttp.ClientSession, url: str) -> bool:
+    with suppress(aiohttp.ClientError):
+        async with session.get(f"{url}/ready") as response:
+            return response.status == 200
+    return False
+
+
 async def place(session: aiohttp.ClientSession, server: Server, body: Mapping[str, object]) -> str:
     """Have a model placed, once its nodes know each other, and wait until it is ready; returns the
     instance's id. Raises Refused, ProcessDied."""
