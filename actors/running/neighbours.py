@@ -1,9 +1,8 @@
 """Which engines share a node's memory, read off the facts: what is declared there, or still runs. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
 
 from actors.coordination.register import Register
 from actors.coordination.sight import LOADED, OVER
@@ -27,14 +26,14 @@ class _Part:
     cap: int | None = None
 
 
-_IDLE: Final = (0, 0, 0, False)
-
-
 def engines_on(node: NodeId, facts: Mapping[str, Fact], own: Instance) -> tuple[Engine, ...]:
     """All of them, `own` among them whatever the facts say; in a fixed order."""
-    parts = _still_there(node, facts) | _declared(node, facts) | _part(node, own)
-    held = _held(node, facts)
-    return tuple(_engine(node, key, parts[key], held.get(key, _IDLE), facts) for key in sorted(parts))
+    parts = _still_there(node, facts) | _declared(node, facts)
+    told = dict(_told(node, facts))
+    # An engine that failed takes nothing, though it stays declared: another try is another epoch.
+    parts = {key: part for key, part in parts.items() if key not in told or told[key].phase not in OVER}
+    parts |= _part(node, own)
+    return tuple(_engine(node, key, parts[key], told.get(key), facts) for key in sorted(parts))
 
 
 def fitting_context(own: Instance, facts: Mapping[str, Fact]) -> int | None:
@@ -93,24 +92,20 @@ def _stage_of(node: NodeId, stages: Iterable[Stage]) -> Stage | None:
     return next((stage for stage in stages if node in stage.nodes), None)
 
 
-def _held(node: NodeId, facts: Mapping[str, Fact]) -> dict[Key, tuple[int, int, int, bool]]:
-    """What each engine here says that it holds: active, KV cache, freed; and whether it is loaded."""
-    held: dict[Key, tuple[int, int, int, bool]] = {}
+def _told(node: NodeId, facts: Mapping[str, Fact]) -> Iterator[tuple[Key, InstanceFact | RankFact]]:
+    """What each engine here says of itself."""
     for fact in facts.values():
         match fact:
             case InstanceFact(nodes=(alone,)) if alone == node:
-                key = fact.id, fact.epoch
+                yield (fact.id, fact.epoch), fact
             case RankFact(node=there) if there == node:
-                key = fact.instance, fact.epoch
+                yield (fact.instance, fact.epoch), fact
             case _:
-                continue
-        if fact.phase not in OVER:
-            held[key] = fact.active_bytes, fact.kv_bytes, fact.cached_bytes, fact.phase in LOADED
-    return held
+                pass
 
 
 def _engine(
-    node: NodeId, key: Key, part: _Part, held: tuple[int, int, int, bool], facts: Mapping[str, Fact]
+    node: NodeId, key: Key, part: _Part, told: InstanceFact | RankFact | None, facts: Mapping[str, Fact]
 ) -> Engine:
     stage, shape = part.stage, _shape(node, part.model, facts)
     fixed, context = stage.needed_bytes, 0
@@ -119,8 +114,18 @@ def _engine(
         fixed, context = _needed(part.context or 0, stage, part.kv_bits, shape, draft)
         if part.context is None:
             context = max(0, stage.needed_bytes - fixed)
-    active, kv, cached, loaded = held
-    return Engine(key, fixed, context, active, kv, cached, loaded, part.cap)
+    if told is None or told.phase in OVER:
+        return Engine(key, fixed, context, cap=part.cap)
+    return Engine(
+        key,
+        fixed,
+        context,
+        active_bytes=told.active_bytes,
+        kv_bytes=told.kv_bytes,
+        cached_bytes=told.cached_bytes,
+        loaded=told.phase in LOADED,
+        cap=part.cap,
+    )
 
 
 @lru_cache(maxsize=64)  # asked again at every look, for the same few

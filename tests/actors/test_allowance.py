@@ -87,6 +87,18 @@ def test_all_that_is_declared_here_or_still_runs_here_shares_the_memory() -> Non
     assert names(engines_on(HERE, facts_of(over), own)) == [("own", 1)]
 
 
+def test_an_engine_that_failed_for_good_takes_nothing_whatever_is_declared() -> None:
+    own, broken, divided = instance("own"), instance("broken"), instance("divided", nodes=(THERE, HERE))
+    rank = RankFact(divided.id, 1, 1, HERE, Phase.FAILED, "its weights are corrupt")
+    facts = facts_of(
+        declared(own), declared(broken), whole(broken, phase=Phase.FAILED), declared(divided), rank
+    )
+    assert names(engines_on(HERE, facts, own)) == [("own", 1)]
+    again = facts_of(declared(own), declared(instance("broken", 2)), whole(broken, phase=Phase.FAILED))
+    assert names(engines_on(HERE, again, own)) == [("broken", 2), ("own", 1)], "its next epoch does"
+    assert names(engines_on(HERE, facts, broken)) == [("broken", 1), ("own", 1)], "its own Runner starts it"
+
+
 def test_what_an_engine_takes_is_reckoned_from_its_models_shape() -> None:
     half = instance(nodes=(THERE, HERE))
     (found,) = engines_on(HERE, facts_of(), half)
