@@ -172,11 +172,12 @@ class Node:
 
     def _plan(self, who: Identity) -> NodePlan:
         settings = self._settings
-        folders = tuple(Path(name) for name in settings.models if is_path(name))
+        paths = {name: path for name in settings.models if (path := named_folder(name)) is not None}
+        folders = tuple(paths.values())
         for folder in folders:
             if not folder.is_dir():
                 raise UsageError(f"--model: {folder} is no folder")
-        wanted = [model_name(Path(name)) if is_path(name) else ModelId(name) for name in settings.models]
+        wanted = [model_name(paths[name]) if name in paths else ModelId(name) for name in settings.models]
         if not wanted and not settings.serve_nothing:
             wanted = [BUILT_IN]
         return NodePlan(
@@ -239,9 +240,16 @@ async def _cancelled(task: "asyncio.Task[None]") -> None:
         await task
 
 
-def is_path(name: str) -> bool:
-    """Whether `--model` names a folder rather than a model of the store: it starts like a path."""
-    return name.startswith((".", "~", os.sep))
+def named_folder(name: str) -> Path | None:
+    """The folder that `--model` names; None: it names a model of the store. A path is what starts like one.
+
+    >>> named_folder("./my-model"), named_folder("org/model")
+    (PosixPath('my-model'), None)
+    """
+    if not name.startswith((".", "~", os.sep)):
+        return None
+    # No shell does this in a variable, nor after an `=`; a user that is not there is no folder.
+    return Path(os.path.expanduser(name))
 
 
 def serve(settings: Settings) -> int:
