@@ -26,7 +26,10 @@ def text(given: str) -> str:
 
 def path(given: str) -> Path:
     """A path, absolute from here on: the node may change its folder."""
-    return Path(text(given)).expanduser().absolute()
+    try:
+        return Path(text(given)).expanduser().absolute()
+    except RuntimeError:
+        raise ValueError(f"{given!r} is in nobody's home: there is no such user") from None
 
 
 def port(given: str) -> int:

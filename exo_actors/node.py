@@ -248,8 +248,9 @@ def named_folder(name: str) -> Path | None:
     """
     if not name.startswith((".", "~", os.sep)):
         return None
-    # No shell does this in a variable, nor after an `=`; a user that is not there is no folder.
-    return Path(os.path.expanduser(name))
+    with suppress(RuntimeError):  # a user that is not there
+        return Path(name).expanduser()  # no shell does it in a variable, nor after an `=`
+    return Path(name)
 
 
 def serve(settings: Settings) -> int:

@@ -176,6 +176,7 @@ def test_paths_do_not_depend_on_the_folder_later(monkeypatch: pytest.MonkeyPatch
         ("--timeout inf", "--timeout"),
         ("--timeout nan", "--timeout"),
         ("--context 1.5", "--context"),
+        ("--data-dir ~nobody-of-that-name/x", "--data-dir: '~nobody-of-that-name/x' is in nobody's home"),
         ("--kv-memory much", "--kv-memory: 'much' is not a size in bytes, such as 4GB"),
         ("--kv-memory 0", "--kv-memory"),
         ("--kv-memory 4GBB", "--kv-memory"),
