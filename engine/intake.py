@@ -21,13 +21,15 @@ from bus.messages.generation import (
 )
 from bus.trail import trail_of
 from engine.constraints.errors import GrammarError
-from engine.steps.decoding import Decoding
+from engine.steps.decoding import RANGES, Decoding
 from engine.text.infill import NoInfill, Pieces, infill
 from engine.text.template import ChatTemplate, Rendered, Renderer, TemplateError, continues
 from engine.work import Job
 
 MOST_LOGPROBS: Final = 20
-STRONGEST_BIAS: Final = 1e4
+MOST_SCORES: Final = 1 << 18
+"""Log-probabilities of a prompt's own tokens and of their rivals: one message carries them all, and each is
+some 50 of its 16 Mi bytes."""
 
 
 class Rejected(Exception):
@@ -98,6 +100,7 @@ class Intake:
         tools = chat.tools if chat else ()
         self._check_format(submit, tools)
         prompt = self._read(submit)
+        _check_scores(submit, len(prompt.tokens))
         return Job(
             sequence=submit.sequence,
             tokens=prompt.tokens + self._known(submit.resume),
@@ -269,29 +272,40 @@ def _check_wishes(submit: Submit) -> None:
         raise Rejected("A prompt with a suffix can't be echoed with its log-probabilities.", "echo")
 
 
+def _check_scores(submit: Submit, prompt_tokens: int) -> None:
+    """Before they are computed: a long prompt takes its time."""
+    if not submit.echo or submit.logprobs is None:
+        return
+    most = MOST_SCORES // (1 + submit.logprobs)
+    if prompt_tokens > most:
+        raise Rejected(
+            f"With {submit.logprobs} rivals each, log-probabilities of at most {most} of a prompt's tokens "
+            f"can be told; this one has {prompt_tokens}. Ask for fewer rivals, or send a shorter prompt.",
+            "logprobs",
+        )
+
+
 def check(decoding: Decoding, vocabulary: int) -> None:
-    """Raises Rejected for settings that have no meaning. Ranges are those within which sampling is defined;
-    an API may be narrower."""
-    _check("temperature", decoding.temperature, 0.0, math.inf)
-    _check("top_p", decoding.top_p, 0.0, 1.0)
-    _check("min_p", decoding.min_p, 0.0, 1.0)
-    _check("top_k", decoding.top_k, 0, math.inf)
-    _check("repetition_penalty", decoding.repetition_penalty, 0.0, math.inf, open_below=True)
-    _check("presence_penalty", decoding.presence_penalty, -math.inf, math.inf)
-    _check("frequency_penalty", decoding.frequency_penalty, -math.inf, math.inf)
+    """Raises Rejected for settings that have no meaning. An API may be narrower."""
+    _check("temperature", decoding.temperature)
+    _check("top_p", decoding.top_p)
+    _check("min_p", decoding.min_p)
+    _check("top_k", decoding.top_k)
+    _check("repetition_penalty", decoding.repetition_penalty)
+    _check("presence_penalty", decoding.presence_penalty)
+    _check("frequency_penalty", decoding.frequency_penalty)
     for token, bias in decoding.logit_bias.items():
         if not 0 <= token < vocabulary:
             raise Rejected(
                 f"logit_bias names token {token}; this model has the ids 0 to {vocabulary - 1}.", "logit_bias"
             )
-        _check("logit_bias", bias, -STRONGEST_BIAS, STRONGEST_BIAS)
+        _check("logit_bias", bias)
 
 
-def _check(param: str, value: float, least: float, most: float, open_below: bool = False) -> None:
+def _check(param: str, value: float) -> None:
+    least, most = RANGES[param]
     if not math.isfinite(value):
         raise Rejected(f"{param} must be a finite number.", param)
-    if not least <= value <= most or (open_below and value == least):
-        bounds = f"more than {least:g}" if open_below else f"{least:g} or more"
-        raise Rejected(
-            f"{param} must be {bounds}" + (f" and at most {most:g}." if math.isfinite(most) else "."), param
-        )
+    if not least <= value <= most:
+        also = f" and at most {most:g}" if math.isfinite(most) else ""
+        raise Rejected(f"{param} must be {least:g} or more{also}.", param)

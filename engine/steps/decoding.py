@@ -2,13 +2,27 @@
 
 import json
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from bus.messages.generation import Sampling
 
 logger = logging.getLogger(__name__)
+
+RANGES: Final[Mapping[str, tuple[float, float]]] = {
+    "temperature": (0.0, 1e6),
+    "top_p": (0.0, 1.0),
+    "top_k": (0, math.inf),
+    "min_p": (0.0, 1.0),
+    "repetition_penalty": (0.01, 100.0),
+    "presence_penalty": (-1e4, 1e4),
+    "frequency_penalty": (-1e4, 1e4),
+    "logit_bias": (-1e4, 1e4),
+}
+"""Within which sampling is defined: beyond them, numbers leave the floats that logits are kept in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +69,7 @@ def habits(folder: Path) -> Decoding:
 
 
 def habits_from(config: Mapping[str, object]) -> Decoding:
-    """From the content of a generation_config.json; what is not a number there counts as not given."""
+    """From the content of a generation_config.json; what has no meaning there counts as not given."""
     plain = Decoding()
     greedy = config.get("do_sample") is False
     return Decoding(
@@ -68,5 +82,7 @@ def habits_from(config: Mapping[str, object]) -> Decoding:
 
 
 def _number(config: Mapping[str, object], key: str, default: float) -> float:
-    value = config.get(key)
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else default
+    value, (least, most) = config.get(key), RANGES[key]
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return default
+    return value if math.isfinite(value) and least <= value <= most else default

@@ -29,5 +29,12 @@ def test_a_file_that_makes_no_sense_changes_nothing(tmp_path: Path, content: str
     assert habits(tmp_path) == Decoding()
 
 
+def test_a_habit_without_a_meaning_is_none_and_no_clients_fault() -> None:
+    assert (
+        habits_from({"top_k": -1, "top_p": 3, "min_p": float("nan"), "repetition_penalty": 0}) == Decoding()
+    )
+    assert habits_from({"top_k": float("inf")}) == Decoding()
+
+
 def test_without_a_file_it_is_plain(tmp_path: Path) -> None:
     assert habits(tmp_path) == Decoding()

@@ -20,6 +20,7 @@ from bus.messages.generation import (
     TokenPrompt,
     ToolCall,
 )
+from engine import intake
 from engine.intake import Intake, Rejected
 from engine.text.template import Ending, continues
 from engine.work import Job
@@ -87,7 +88,10 @@ def test_ids_that_are_no_tokens_are_refused(words: Words, token: int) -> None:
         (Sampling(top_p=1.1), "top_p"),
         (Sampling(min_p=-1.0), "min_p"),
         (Sampling(top_k=-1), "top_k"),
+        (Sampling(temperature=1e300), "temperature"),
         (Sampling(repetition_penalty=0.0), "repetition_penalty"),
+        (Sampling(repetition_penalty=1e-40), "repetition_penalty"),
+        (Sampling(presence_penalty=-1e308), "presence_penalty"),
         (Sampling(presence_penalty=math.nan), "presence_penalty"),
         (Sampling(frequency_penalty=-math.inf), "frequency_penalty"),
         (Sampling(logit_bias={1: math.nan}), "logit_bias"),
@@ -104,6 +108,16 @@ def test_settings_without_a_meaning_are_refused_by_name(words: Words, sampling: 
 def test_more_log_probabilities_than_there_may_be_are_refused(words: Words, logprobs: int) -> None:
     with pytest.raises(Rejected, match="At most 20"):
         accept(words, TextPrompt("a"), logprobs=logprobs)
+
+
+def test_more_scores_of_a_prompt_than_a_message_holds_are_refused_before_they_are_computed(
+    words: Words, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "MOST_SCORES", 30)
+    assert accept(words, TextPrompt("a " * 10), logprobs=2, echo=True).prompt_logprobs
+    assert accept(words, TextPrompt("a " * 11), logprobs=2).logprobs == 2
+    with pytest.raises(Rejected, match="at most 10 of a prompt's tokens can be told; this one has 11"):
+        accept(words, TextPrompt("a " * 11), logprobs=2, echo=True)
 
 
 def test_the_prompt_is_given_back_where_that_is_wanted(words: Words) -> None:
