@@ -173,7 +173,9 @@ class StepLoop:
             return
         if entry.answers or entry.embed or (entry.prompt_logprobs and len(entry.tokens) > 1):
             self._members += 1
-            place = rank(job.priority, job.arrived_s, self._pace.expected_s(len(job.tokens)))
+            known = 0 if entry.looked_at else self._keeper.known(entry.tokens)
+            alone_s = self._pace.expected_s(len(entry.tokens) - known, known)
+            place = rank(job.priority, job.arrived_s, alone_s)
             self._roster.stand_in_line(Member(sequence, entry, place, self._members))
         else:
             if entry.prompt_logprobs:
@@ -300,8 +302,7 @@ class StepLoop:
     def _prefilled(self, progress: Sequence[Progress]) -> tuple[Prefilled, ...]:
         found = []
         for part in progress:
-            member = self._roster.get(part.uid)
-            if member is not None:
+            if member := self._roster.get(part.uid):
                 eta = self._pace.remaining_s(part.total - part.done, part.done, self._decoding)
                 total, cached = len(member.job.tokens), member.sequence.cached
                 found.append(Prefilled(member.job.sequence, part.done, total, round(eta, 2), cached))
@@ -310,8 +311,7 @@ class StepLoop:
     def _refuse(self, failed: Sequence[tuple[int, str]]) -> None:
         """End sequences whose own rules failed."""
         for uid, why in failed:
-            member = self._roster.get(uid)
-            if member is not None:
+            if member := self._roster.get(uid):
                 self._news.fault(member.job.sequence, why)
                 self._roster.forget([uid])
 

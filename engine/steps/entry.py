@@ -49,6 +49,11 @@ class Entry(msgspec.Struct, frozen=True):
         """Whether not every token may be chosen at every place."""
         return self.format is not None or self.reasoning_tokens is not None
 
+    @property
+    def looked_at(self) -> bool:
+        """Its prompt is wanted token by token: all of it is computed, whatever is kept of it."""
+        return self.embed or self.prompt_logprobs
+
     def slice_end(self, begin: int, most: int) -> int:
         """Where a slice ends that begins there and has so many tokens at most: never beyond a mark, and never
         with the last token, which is decoded."""
