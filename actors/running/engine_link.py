@@ -56,6 +56,7 @@ class EngineLink:
         self._process: EngineProcess | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._given_up = ""
+        self._retired = False
         self._over = False
         self._ended: int | None = None
         """Its exit code, where it ended before somebody was attached."""
@@ -93,6 +94,7 @@ class EngineLink:
 
     def retire(self, patience_s: float) -> None:
         """The engine is about to end by itself: kill it if it does not."""
+        self._retired = True
         if self._process is not None:
             self._begin(self._process.end(patience_s))
 
@@ -167,7 +169,9 @@ class EngineLink:
         asyncio.get_running_loop().call_later(EXIT_S, self._gone_for_good)
 
     def _gone_for_good(self) -> None:
-        if not self._over and self._process is not None and self._process.runs:
+        if self._over or self._retired:  # it was to leave
+            return
+        if self._process is not None and self._process.runs:
             self.give_up("the engine process gave no sign of life and left the bus")
 
     def _exited(self, code: int) -> None:
