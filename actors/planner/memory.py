@@ -12,6 +12,15 @@ from bus.messages.facts import AcceleratorKind, NodeFact, Pressure, Shape
 HEADROOM: Final = 0.10
 """Share of a machine's memory that is left to whatever else it does."""
 
+MOST_FREED: Final = 2 * 2**30
+"""Freed memory that MLX may keep in all engines of a node."""
+
+FREED_PERCENT: Final = 5
+"""The same, as a share of the node's memory: what is less counts."""
+
+LEAST_FREED: Final = 64 * 2**20
+"""The same in each engine, at least."""
+
 WORKSPACE_PERCENT: Final = 115
 """What loading and computing hold, in percent of the weights' bytes."""
 
@@ -53,19 +62,30 @@ def free_bytes(node: NodeFact, promised: int = 0, held: int = 0) -> int:
     """What may be placed on a node now, in bytes.
 
     `promised` is declared there but not in use yet; `held` is what placed models hold there already, which
-    a machine's free memory shows but its accelerator's limit does not.
+    a machine's free memory shows but its accelerator's limit does not. What MLX may keep of freed memory is
+    no room for a model: engines are given their budgets without it.
     """
     memory, limit = node.memory, node.accelerator.memory_bytes
     free = memory.available_bytes - promised - int(memory.total_bytes * HEADROOM)
+    free -= freed_bytes(memory.total_bytes, 1)
     if limit is not None:
         left = limit - held - promised
         if node.accelerator.kind is AcceleratorKind.CUDA:  # its own memory: the machine's does not matter
-            free = left - int(limit * HEADROOM)
+            free = left - int(limit * HEADROOM) - freed_bytes(limit, 1)
         else:
-            free = min(free, left)
+            free = min(free, left - freed_bytes(memory.total_bytes, 1))
     if memory.pressure is Pressure.WARNING:
         free //= 2
     return max(0, free)
+
+
+def freed_bytes(total: int, engines: int) -> int:
+    """Freed memory that MLX may keep in each of so many engines, on a node of `total` bytes.
+
+    >>> [freed_bytes(size * 2**30, engines) // 2**20 for size, engines in ((16, 1), (16, 2), (1, 2))]
+    [819, 409, 64]
+    """
+    return max(LEAST_FREED, min(MOST_FREED, total * FREED_PERCENT // 100) // engines)
 
 
 @dataclass(frozen=True, slots=True)

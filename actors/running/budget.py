@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from actors.planner.memory import HEADROOM
+from actors.planner.memory import HEADROOM, freed_bytes
 from bus.messages.base import InstanceId
 from bus.messages.facts import AcceleratorKind, NodeFact, Pressure
 
@@ -18,15 +18,6 @@ Key: TypeAlias = tuple[InstanceId, int]
 LEAST_SHARE: Final = 64 * 2**20
 """An engine whose contexts take less counts as if they took so much: its models' state may not grow at all,
 and still takes something."""
-
-MOST_CACHE: Final = 2 * 2**30
-"""Freed memory that MLX may keep in all engines of a node."""
-
-CACHE_PERCENT: Final = 5
-"""The same, as a share of the node's memory: what is less counts."""
-
-LEAST_CACHE: Final = 64 * 2**20
-"""The same in each engine, at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +70,11 @@ def share(node: NodeFact, engines: Sequence[Engine], own: Key, kv_memory: int | 
     granted = shares(room(node, engines), engines, kv_memory)
     return Share(
         kv_bytes=granted[own],
-        cache_bytes=cache_bytes(_total(node), len(engines)),
+        cache_bytes=freed_bytes(_total(node), len(engines)),
         context_bytes=engine.context_bytes,
         pressure=node.memory.pressure,
         crowd=frozenset(each.key for each in engines),
     )
-
-
-def cache_bytes(total: int, engines: int) -> int:
-    """Freed memory that MLX may keep in each of so many engines.
-
-    >>> [cache_bytes(size * 2**30, engines) // 2**20 for size, engines in ((16, 1), (16, 2), (1, 2))]
-    [819, 409, 64]
-    """
-    return max(LEAST_CACHE, min(MOST_CACHE, total * CACHE_PERCENT // 100) // engines)
 
 
 def room(node: NodeFact, engines: Sequence[Engine]) -> int:
@@ -104,7 +86,7 @@ def room(node: NodeFact, engines: Sequence[Engine]) -> int:
     total, available, limit = _total(node), node.memory.available_bytes, node.accelerator.memory_bytes
     held = sum(engine.kv_bytes for engine in engines)
     cached = sum(engine.cached_bytes for engine in engines)
-    kept = cache_bytes(total, len(engines)) * len(engines)
+    kept = freed_bytes(total, len(engines)) * len(engines)
     if _own_memory(node):
         available = total - cached - sum(engine.active_bytes for engine in engines)
     left = available + cached - kept - sum(engine.unfilled for engine in engines)

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Final
 
-from actors.running.budget import LEAST_CACHE, Key, Share
+from actors.planner.memory import LEAST_FREED
+from actors.running.budget import Key, Share
 from bus.messages.engine import Budget
 from bus.messages.facts import Pressure
 
@@ -75,7 +76,7 @@ def follow(course: Course, share: Share, now: float) -> Course:
     changed_at = now if size != course.budget.kv_bytes else course.changed_at
     budget = Budget(
         kv_bytes=size,
-        cache_bytes=LEAST_CACHE if course.steps else share.cache_bytes,
+        cache_bytes=LEAST_FREED if course.steps else share.cache_bytes,
         short=now - course.critical_at < RELIEF_S,
     )
     return replace(course, budget=budget, changed_at=changed_at)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from actors.planner.memory import LEAST_FREED
 from bus.messages.base import ModelId, NodeId
 from bus.messages.facts import Accelerator, AcceleratorKind, Memory, ModelFact, NodeFact, Pressure, Shape
 from bus.messages.placement import Interconnect
@@ -21,8 +22,8 @@ def node(
     rdma: bool = False,
     kv_memory: int | None = None,
 ) -> NodeFact:
-    """A node of which `free_gib` can be used: its headroom is on top of that."""
-    available = int(free_gib * GIB)
+    """A node of which `free_gib` can be used: what it keeps for others, and of freed memory, is on top."""
+    available = int(free_gib * GIB) + LEAST_FREED
     return NodeFact(
         id=NodeId(f"id-{name}"),
         name=name,

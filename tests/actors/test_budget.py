@@ -8,12 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.planner.memory import HEADROOM
+from actors.planner.memory import HEADROOM, LEAST_FREED, MOST_FREED, Needs, freed_bytes
+from actors.planner.plan import plan
 from actors.running.budget import (
-    LEAST_CACHE,
-    MOST_CACHE,
     Engine,
-    cache_bytes,
     room,
     share,
     shares,
@@ -35,7 +33,8 @@ from actors.running.course import (
 from bus.messages.base import InstanceId
 from bus.messages.engine import Budget
 from bus.messages.facts import Accelerator, AcceleratorKind, NodeFact, Pressure
-from tests.actors.planner_examples import GIB, node
+from bus.messages.placement import Wish
+from tests.actors.planner_examples import GIB, MODEL, copies, node, shape
 
 MIB = 2**20
 TOTAL = 64 * GIB
@@ -75,7 +74,7 @@ def wanted(name: str = "i", *, fixed: int, context: int = GIB) -> Engine:
 
 def test_one_engine_has_what_is_free_but_for_the_headroom_and_freed_memory() -> None:
     free = 40 * GIB
-    assert room(machine(free), [engine()]) == free - int(TOTAL * HEADROOM) - cache_bytes(TOTAL, 1)
+    assert room(machine(free), [engine()]) == free - int(TOTAL * HEADROOM) - freed_bytes(TOTAL, 1)
 
 
 def test_what_is_placed_and_not_loaded_yet_is_not_free() -> None:
@@ -101,34 +100,52 @@ def test_what_a_wish_does_not_allow_is_the_others() -> None:
 def test_contexts_come_before_the_headroom_but_half_of_what_is_available_stays_free() -> None:
     short = machine(4 * GIB)
     assert room(short, [engine(context=GIB)]) == GIB
-    assert room(short, [engine(context=9 * GIB)]) == (4 * GIB - cache_bytes(TOTAL, 1)) // 2
+    assert room(short, [engine(context=9 * GIB)]) == (4 * GIB - freed_bytes(TOTAL, 1)) // 2
     assert room(machine(0), [engine(context=GIB)]) == 0
 
 
 def test_a_gpu_with_memory_of_its_own_does_not_look_at_the_machines() -> None:
     card = machine(GIB, kind=AcceleratorKind.CUDA, limit=80 * GIB)
     found = room(card, [engine(fixed=20 * GIB, kv=5 * GIB)])
-    assert found == 60 * GIB - int(80 * GIB * HEADROOM) - cache_bytes(80 * GIB, 1)
+    assert found == 60 * GIB - int(80 * GIB * HEADROOM) - freed_bytes(80 * GIB, 1)
 
 
 def test_the_limit_of_shared_memory_holds_as_well() -> None:
     bounded = machine(60 * GIB, limit=48 * GIB)
-    assert room(bounded, [engine(fixed=20 * GIB)]) == 28 * GIB - cache_bytes(TOTAL, 1)
+    assert room(bounded, [engine(fixed=20 * GIB)]) == 28 * GIB - freed_bytes(TOTAL, 1)
 
 
 def test_freed_memory_is_reckoned_from_all_engines_of_the_node() -> None:
-    assert cache_bytes(512 * GIB, 1) == MOST_CACHE
-    assert cache_bytes(512 * GIB, 4) == MOST_CACHE // 4
-    assert cache_bytes(8 * GIB, 100) == LEAST_CACHE
+    assert freed_bytes(512 * GIB, 1) == MOST_FREED
+    assert freed_bytes(512 * GIB, 4) == MOST_FREED // 4
+    assert freed_bytes(8 * GIB, 100) == LEAST_FREED
     first = share(machine(40 * GIB), [engine("a"), engine("b")], engine("a").key)
     last = share(machine(40 * GIB), [engine("a"), engine("b")], engine("b").key)
-    assert first.cache_bytes == last.cache_bytes == cache_bytes(TOTAL, 2)
+    assert first.cache_bytes == last.cache_bytes == freed_bytes(TOTAL, 2)
 
 
 def test_the_tightest_rank_decides() -> None:
     assert tightest(10 * GIB, 20, [(GIB, 10), (20 * GIB, 10)]) == 2 * GIB
     assert tightest(GIB, 20, [(GIB, 10)]) == GIB
     assert tightest(GIB, 20, []) == GIB
+
+
+@settings(max_examples=50)
+@given(
+    st.integers(6, 63),
+    st.sampled_from([16 * GIB, 64 * GIB]),
+    st.sampled_from(AcceleratorKind),
+    st.one_of(st.none(), st.integers(6, 40)),
+)
+def test_a_context_that_is_placed_on_an_idle_node_has_room_in_its_engine(
+    available: int, total: int, kind: AcceleratorKind, limit: int | None
+) -> None:
+    fact = machine(available * total // 64, total, kind=kind, limit=None if limit is None else limit * GIB)
+    model = shape(gib=4.0)
+    for choice in plan(Wish(MODEL), copies([fact], model, context=100_000), [fact]).choices:
+        needs = Needs(model, choice.context, 1)
+        own = wanted(fixed=needs.fixed(0, 32), context=needs.cache(0, 32))
+        assert room(fact, [own]) >= own.context_bytes
 
 
 sizes = st.integers(0, 40 * GIB)
@@ -281,7 +298,7 @@ def test_a_warning_takes_step_after_step_and_calm_gives_them_back_slowly() -> No
     course = first(40 * GIB)
     whole = course.budget
     course = under(course, Pressure.WARNING, TICK_S, PAUSE_S)
-    assert course.budget == Budget(whole.kv_bytes * 3 // 4, LEAST_CACHE)
+    assert course.budget == Budget(whole.kv_bytes * 3 // 4, LEAST_FREED)
     course = under(course, Pressure.WARNING, PAUSE_S + TICK_S, PAUSE_S + 2 * STEP_S * STEPS)
     at = PAUSE_S + 2 * STEP_S * STEPS
     assert course.budget.kv_bytes == whole.kv_bytes * 3**STEPS // 4**STEPS
