@@ -77,7 +77,7 @@ def forget_weights(layer: Module) -> None:
 # -- computing -----------------------------------------------------------------------------------
 
 
-def start(*arrays: mx.array) -> None:
+def start(*arrays: object) -> None:
     """Have them computed, and don't wait for it."""
     cast(Any, mx).async_eval(*arrays)
 

@@ -245,7 +245,14 @@ class Conductor:
         likely = dict(result.likely)
         chosen = [Chosen(uid, token, likely.get(place)) for place, (uid, token) in enumerate(result.tokens)]
         return Stepped(
-            result.lane, chosen, result.failed, result.decoded, result.done, result.prompts, result.vectors
+            result.lane,
+            chosen,
+            result.failed,
+            result.decoded,
+            result.done,
+            result.prompts,
+            result.vectors,
+            result.slice_s,
         )
 
     def _note(self, result: Result) -> None:

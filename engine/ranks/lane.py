@@ -1,5 +1,6 @@
 """A micro-batch as one rank holds it: its sequences, and the caches of this rank's layers for them."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -65,6 +66,8 @@ class Lane:
         self._prompts: dict[int, Prompt] = {}
         self._ahead: mx.array | None = None
         """Logits [rows, 1, vocabulary] after the last tokens of those that decode, begun already."""
+        self.slice_s: float | None = None
+        """What the last slice took, if it had to wait for a step that was begun before it."""
 
     def __len__(self) -> int:
         return len(self._decoding.uids) + len(self._slicing.uids)
@@ -222,18 +225,28 @@ class Lane:
             logits = normed
         else:
             hidden, logits = self._stage.forward(tokens, received, self._slicing.caches)
-        told = any(_is_told(each) for each in slices)
-        if self._stage.last and not told:
-            # Nobody needs a prompt's hidden states but the layers that they have passed.
-            compute(self._slicing.caches)
-        else:
+        made: list[object] = [cache.state for cache in self._slicing.caches]
+        if not self._stage.last or any(_is_told(each) for each in slices):
+            # Else nobody needs a prompt's hidden states but the layers that they have passed.
             # On every rank of a tensor group, though only one tells: all have a part in the last layer, too.
-            mx.eval(hidden, [cache.state for cache in self._slicing.caches])
+            made.append(hidden)
+        since_s = self._await_ahead(made)
+        mx.eval(made)
         if padded:
             for cache in self._slicing.caches:
                 cache.finalize()
             compute(self._slicing.caches)
+        self.slice_s = None if since_s is None else time.monotonic() - since_s
         return hidden, logits, normed
+
+    def _await_ahead(self, made: list[object]) -> float | None:
+        """Begin to compute a slice, and wait for the step that was begun before it. Returns when that was
+        there, on the monotonic clock; None: there was none."""
+        if self._ahead is None:
+            return None
+        start(made)
+        mx.eval(self._ahead)
+        return time.monotonic()
 
 
 def _is_told(part: Sliced) -> bool:

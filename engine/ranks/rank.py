@@ -201,13 +201,20 @@ class Rank:
         if self._way.onward:
             self._way.onward.send(Parcel(came.header, made))
         elif self._way.tell:
-            self._way.tell(self._sliced(plan, slices, logits, normed))
+            self._way.tell(self._sliced(plan, slices, logits, normed, lane.slice_s))
         mx.clear_cache()
 
     def _sliced(
-        self, plan: Plan, slices: Sequence[Sliced], logits: mx.array, normed: mx.array | None
+        self,
+        plan: Plan,
+        slices: Sequence[Sliced],
+        logits: mx.array,
+        normed: mx.array | None,
+        slice_s: float | None,
     ) -> Result:
         assert self._sampler is not None
         prompts = self._sampler.prompts(slices, logits)
         vectors = self._pools.take(slices, normed) if self._pools is not None and normed is not None else ()
-        return Result(plan.lane, plan.number, decoded=False, prompts=prompts, vectors=vectors)
+        return Result(
+            plan.lane, plan.number, decoded=False, prompts=prompts, vectors=vectors, slice_s=slice_s
+        )

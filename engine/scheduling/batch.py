@@ -23,6 +23,8 @@ class Outcome:
     failed: tuple[tuple[int, str], ...]
     joined: int
     """Sequences that joined those that decode."""
+    decodes: bool
+    """Tokens are chosen in it."""
     sliced: int
     """Tokens that were prefilled, padding included."""
     position: int
@@ -201,6 +203,7 @@ class Batch:
             begun.progress if stepped.done else [],
             stepped.failed,
             begun.joined,
+            begun.decodes,
             begun.sliced,
             begun.position,
             begun.guessed,

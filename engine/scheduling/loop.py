@@ -57,7 +57,7 @@ class StepLoop:
     ) -> None:
         """`batches`: one for each of the stepper's lanes."""
         self._stepper = stepper
-        self._lanes = [Track(batch) for batch in batches]
+        self._lanes = [Track(batch, stepper.goes_ahead) for batch in batches]
         self._sequence_of = sequence_of
         self._vocabulary = vocabulary
         self._inbox = inbox
@@ -203,14 +203,14 @@ class StepLoop:
     def _begin_step(self, lane: Track, decoding: bool) -> None:
         batch = lane.batch
         decoding = decoding or batch.joining > 0
-        granted = self._pace.slice(batch.position, decoding, lane.just_joined)
+        granted = self._pace.slice(batch.position, decoding, lane.joins_ahead)
         self._threads.for_step(prefills=batch.prefilling > 0)
         guess = None
         if not (batch.joining or batch.prefilling):
             may = not self._stepper.goes_ahead or (lane.guess is not None and not lane.guess.ahead)
             uids = batch.decoding_uids
             guess = self._guesser.guess(uids, may, [self._roster[uid].left for uid in uids])
-        lane.begin(granted, decoding, guess)
+        lane.begin(granted, guess)
 
     def _keep_prompts(self, batch: Batch) -> None:
         """Of those that stand where later prompts are likely to part from them."""

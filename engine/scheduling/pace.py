@@ -42,16 +42,16 @@ class Pace:
     """Tokens of a slice that was seen of late."""
 
     def after_decode(self, took_s: float) -> "Pace":
-        """A step that only decoded."""
+        """A step's tokens were chosen, after so long."""
         return replace(self, decode_s=_blend(self.decode_s, took_s, _DECODE_WEIGHT))
 
     def after_join(self, took_s: float) -> "Pace":
-        """The step after one in which sequences joined, if it prefilled nothing: their KV cache is moved."""
+        """A step's tokens were chosen, after so long: caches had to be moved before, for who had joined."""
         return replace(self, join_s=_blend(self.join_s, max(took_s - self.decode_s, 0.0), 0.5))
 
-    def after_slice(self, took_s: float, tokens: int, position: int, granted: int, decoding: bool) -> "Pace":
-        """A step that prefilled `tokens` from `position` on, padding included, of `granted` that it might."""
-        cost = max(took_s - (self.decode_s if decoding else 0.0), 0.1 * took_s)
+    def after_slice(self, took_s: float, tokens: int, position: int, granted: int) -> "Pace":
+        """`tokens` were prefilled from `position` on, padding included, of `granted` that might have been."""
+        cost = took_s
         if self.per_token.weight:
             cost = min(cost, _OUTLIER * self.expected_s(tokens, position))
         middle = position + tokens / 2

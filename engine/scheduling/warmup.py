@@ -75,6 +75,6 @@ def _measure_prefill(batch: Batch, pace: Pace, prompt: list[int]) -> Pace:
         # The first slice compiles and reads memory in: what it took is no measure.
         if outcome.position:
             took = time.monotonic() - started
-            pace = pace.after_slice(took, outcome.sliced, outcome.position, SLICE, decoding=False)
+            pace = pace.after_slice(took, outcome.sliced, outcome.position, SLICE)
     batch.remove([uid])
     return pace

@@ -65,3 +65,5 @@ class Result(msgspec.Struct, frozen=True, array_like=True):
     """By uid, what was likely at the places of its prompt's slice, where that was asked for."""
     vectors: tuple[tuple[int, bytes], ...] = ()
     """By uid, embeddings that are complete."""
+    slice_s: float | None = None
+    """What its slice took, where the next step was begun before it."""

@@ -55,6 +55,9 @@ class Stepped:
     """By uid, what was likely at the next places of its prompt, where that was asked for."""
     vectors: tuple[tuple[int, bytes], ...] = ()
     """By uid, its embedding: float32, little-endian."""
+    slice_s: float | None = None
+    """Of the time since its tokens were chosen, what its slice took; the rest went into the next step, which
+    was begun before it. None: all of it."""
 
 
 class Stepper(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 
 from bus.messages.base import SequenceId
@@ -13,6 +14,7 @@ from engine.drafting.drafter import Drafter
 from engine.gauges import Gauges
 from engine.intake import Intake
 from engine.life import sequence_of
+from engine.line import Line
 from engine.loader import Loaded
 from engine.prefixes.index import Index
 from engine.prefixes.layers import is_sliceable
@@ -22,7 +24,7 @@ from engine.scheduling.batch import Batch
 from engine.scheduling.guesser import Guesser
 from engine.scheduling.keeper import Keeper
 from engine.scheduling.loop import StepLoop
-from engine.scheduling.pace import Pace
+from engine.scheduling.pace import SMALLEST, Pace
 from engine.scheduling.warmup import warm_up
 from engine.text.sequence import Sequence
 from engine.threads import Threads
@@ -30,6 +32,21 @@ from engine.work import Drop, Job, Work
 
 GREEDY = Sampling(temperature=0.0)
 SIXTEEN = Stopping(max_tokens=16, ignore_eos=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Steady(Pace):
+    """Slices of this size, however long steps take."""
+
+    gap_s: float = 0.06
+    per_token: Line = field(default_factory=lambda: Line().seen(100.0, 0.001, 1.0))
+    tokens: int = SMALLEST
+
+    def after_slice(self, took_s: float, tokens: int, position: int, granted: int) -> Pace:
+        return self
+
+    def slice(self, position: int, decoding: bool, joining: bool = False) -> int:
+        return self.tokens
 
 
 class Harness:

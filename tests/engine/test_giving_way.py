@@ -15,7 +15,7 @@ from engine.drafting.drafter import Drafter
 from engine.loader import Loaded, load
 from engine.scheduling.guesser import Guess, Guesser
 from tests.engine.conftest import Models
-from tests.engine.harness import GREEDY, Harness
+from tests.engine.harness import GREEDY, Harness, Steady
 from tests.engine.reference import greedy
 from tests.engine.staged import staged
 
@@ -70,7 +70,7 @@ def test_a_prompt_can_give_way_just_where_its_beginning_is_to_be_kept(
     models: Models, architecture: str
 ) -> None:
     loaded = load(models(architecture), None, lambda doing, progress: None)
-    harness = Harness(loaded, prefixes=True, gap_s=0.0001)
+    harness = Harness(loaded, prefixes=True, pace=Steady())
     long = submit(harness, "long", LONG, marks=(100,))
     assert turn_until_part_of_it_is_computed(harness, 100) == 100
     short = submit(harness, "short", SHORT, priority=1)
@@ -84,7 +84,7 @@ def test_a_prompt_can_give_way_just_where_its_beginning_is_to_be_kept(
 
 
 def test_what_is_put_aside_counts_as_memory_that_is_taken(model: Loaded) -> None:
-    harness = Harness(model, gap_s=0.0001)
+    harness = Harness(model, pace=Steady())
     size = harness.footprint.sequence(1600) + harness.footprint.copying([1600])
     harness.inbox.put(Budget(kv_bytes=size, cache_bytes=1 << 26))
     long = submit(harness, "long", LONG)
@@ -101,7 +101,7 @@ def test_what_is_put_aside_counts_as_memory_that_is_taken(model: Loaded) -> None
 
 
 def test_who_is_sent_away_while_it_is_put_aside_leaves_no_memory_taken(model: Loaded) -> None:
-    harness = Harness(model, gap_s=0.0001, max_running=1)
+    harness = Harness(model, pace=Steady(), max_running=1)
     long = submit(harness, "long", LONG)
     assert turn_until_part_of_it_is_computed(harness) < len(LONG) / 2
     short = submit(harness, "short", SHORT, 40, priority=1)
@@ -119,7 +119,7 @@ def test_who_is_sent_away_while_it_is_put_aside_leaves_no_memory_taken(model: Lo
 def test_the_scores_of_a_prompt_are_whole_though_it_gave_way_between_two_slices(models: Models) -> None:
     folder = models("llama")
     loaded = load(folder, None, lambda doing, progress: None)
-    harness = Harness(loaded, gap_s=0.0001, stepper_of=lambda *rest: staged(folder, 2, 2, *rest)[0])
+    harness = Harness(loaded, pace=Steady(), stepper_of=lambda *rest: staged(folder, 2, 2, *rest)[0])
     scored = [submit(harness, f"scored {place}", LONG[place:], 0, scored=True) for place in range(2)]
     while not all(map(harness.prefilled, scored)):
         harness.loop.turn()

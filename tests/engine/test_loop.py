@@ -12,7 +12,7 @@ from engine.sampling.guard import Guard
 from engine.text.reply import Reply
 from engine.text.sequence import Sequence
 from engine.work import End, Job
-from tests.engine.harness import Harness
+from tests.engine.harness import Harness, Steady
 
 WORDS = "how do I add a second machine to the cluster and where do models go "
 
@@ -34,8 +34,8 @@ def test_a_stream_says_one_delta_per_step_and_ends_once(harness: Harness) -> Non
 
 @pytest.fixture
 def careful(loaded: Loaded) -> Harness:
-    """Takes the smallest slices while a stream runs."""
-    return Harness(loaded, gap_s=0.0)
+    """Takes the smallest slices, on any machine."""
+    return Harness(loaded, pace=Steady())
 
 
 def test_prefill_is_told_as_it_goes_on(careful: Harness) -> None:

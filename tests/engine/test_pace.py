@@ -21,7 +21,7 @@ def learned(decode_s: float = 0.01, gap_s: float = 0.06) -> Pace:
     position = 0
     while position < 4096:
         tokens = pace.slice(position, decoding=True)
-        pace = pace.after_slice(decode_s + cost(tokens, position), tokens, position, tokens, decoding=True)
+        pace = pace.after_slice(cost(tokens, position), tokens, position, tokens)
         position += tokens
     return pace
 
@@ -58,14 +58,14 @@ def test_slices_shrink_as_attention_grows_so_that_the_gap_stays() -> None:
 
 
 def test_the_next_slice_is_at_most_twice_as_large_as_one_that_was_seen() -> None:
-    pace = Pace(0.06).after_decode(0.001).after_slice(0.001, 64, 0, 64, decoding=True)
+    pace = Pace(0.06).after_decode(0.001).after_slice(0.001, 64, 0, 64)
     assert pace.slice(0, decoding=True) == 128
 
 
 def test_a_short_prompt_does_not_make_the_slices_smaller() -> None:
     pace = Pace(0.06).after_decode(0.001)
-    pace = pace.after_slice(0.01, 256, 0, 256, decoding=True)
-    pace = pace.after_slice(0.002, 20, 0, 512, decoding=True)
+    pace = pace.after_slice(0.01, 256, 0, 256)
+    pace = pace.after_slice(0.002, 20, 0, 512)
     assert pace.trusted == 256
 
 
@@ -74,7 +74,7 @@ def test_where_nobody_waits_for_a_token_slices_are_as_large_as_half_a_second_all
     tokens = 0
     for _ in range(6):
         tokens = pace.slice(0, decoding=False)
-        pace = pace.after_slice(cost(tokens, 0), tokens, 0, tokens, decoding=False)
+        pace = pace.after_slice(cost(tokens, 0), tokens, 0, tokens)
     assert cost(tokens, 0) == pytest.approx(IDLE_S, rel=0.3)
     assert SMALLEST <= tokens <= LARGEST_SLICE
 
@@ -83,7 +83,7 @@ def test_streams_that_are_slower_than_the_pace_are_slowed_by_less_than_twice() -
     assert Pace(0.06).after_decode(0.2).allowance_s(True, False) == pytest.approx(0.2 * (STRETCH - 1))
 
 
-def test_after_sequences_joined_the_next_slice_makes_room_for_moving_their_cache() -> None:
+def test_where_sequences_join_the_slice_makes_room_for_moving_their_cache() -> None:
     pace = Pace(0.06).after_decode(0.01).after_join(0.03)
     assert pace.allowance_s(True, True) == pytest.approx(0.03)
     assert pace.allowance_s(True, False) == pytest.approx(0.05)
@@ -92,7 +92,7 @@ def test_after_sequences_joined_the_next_slice_makes_room_for_moving_their_cache
 def test_one_slow_slice_is_not_believed() -> None:
     pace = learned()
     before = pace.slice(1000, decoding=True)
-    shaken = pace.after_slice(30.0, 64, 1000, 64, decoding=True)
+    shaken = pace.after_slice(30.0, 64, 1000, 64)
     assert shaken.slice(1000, decoding=True) >= before // 3
 
 
@@ -103,6 +103,6 @@ def test_without_any_measure_slices_are_small() -> None:
 def test_a_prompts_beginning_that_seems_to_cost_nothing_gets_a_slice_that_fits_where_it_ends() -> None:
     pace = Pace(0.06).after_decode(0.01)
     for position in (256, 512, 768):
-        pace = pace.after_slice(0.01 + 256e-7 * position, 256, position, 256, decoding=True)
+        pace = pace.after_slice(256e-7 * position, 256, position, 256)
     assert pace.per_token.at(0) < 1e-5
     assert pace.slice(0, decoding=True) >= 256
