@@ -1,17 +1,18 @@
 """What an answer is to look like, in the words of OpenAI, vLLM and llama.cpp: from a body to a Format.
 
 Whatever is asked for is kept to, also where OpenAI would only try (`strict: false`). Grammars are in Lark's
-syntax, as with vLLM's guidance backend. Whether a schema, an expression or a grammar is right in itself,
-only the engine knows: it refuses what is not, and that becomes a 400 as well.
+syntax or in GBNF, whichever it looks like, as with vLLM and llama.cpp. Whether a schema, an expression or a
+grammar is right in itself, only the engine knows: it refuses what is not, and that becomes a 400 as well.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from api.errors import ApiError, invalid
 from api.schema import GenerationBody, JsonSchema, ResponseFormat, StructuredOutputs, shallow
-from bus.messages.generation import Format, GrammarFormat, JsonFormat, RegexFormat
+from bus.messages.generation import Format, GrammarFormat, GrammarSyntax, JsonFormat, RegexFormat
 
 MAX_CHOICES = 1000
 
@@ -19,9 +20,12 @@ _SPECIAL = frozenset("\\.+*?()|[]{}^$#&-~")
 """What Rust's `regex::escape` escapes."""
 
 
+_GBNF = re.compile(r"^\s*[\w-]+\s*::=", re.MULTILINE)
+"""A rule of GBNF; Lark's have a single colon."""
+
 _OTHER_FIELDS = (
     *("structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar"),
-    "json_schema",
+    *("json_schema", "grammar"),
 )
 
 
@@ -79,7 +83,7 @@ def _vllm(asked: StructuredOutputs | None) -> Iterator[tuple[str, Format]]:
     if asked.choice is not None:
         yield f"{at}.choice", _choice(asked.choice, f"{at}.choice")
     if asked.grammar is not None:
-        yield f"{at}.grammar", _grammar(asked.grammar, f"{at}.grammar")
+        yield f"{at}.grammar", _grammar(asked.grammar)
 
 
 def _older(body: GenerationBody) -> Iterator[tuple[str, Format]]:
@@ -91,11 +95,11 @@ def _older(body: GenerationBody) -> Iterator[tuple[str, Format]]:
     if body.guided_choice is not None:
         yield "guided_choice", _choice(body.guided_choice, "guided_choice")
     if body.guided_grammar is not None:
-        yield "guided_grammar", _grammar(body.guided_grammar, "guided_grammar")
+        yield "guided_grammar", _grammar(body.guided_grammar)
     if body.json_schema is not None:
         yield "json_schema", JsonFormat(_schema(body.json_schema, "json_schema"))
     if body.grammar:
-        raise _unserved("Grammars in GBNF are not served; write it in Lark's syntax.", "grammar")
+        yield "grammar", _grammar(body.grammar)
 
 
 # -- from a field's value to a format ------------------------------------------------------------
@@ -127,10 +131,8 @@ def _literally(text: str) -> str:
     return "".join(f"\\{letter}" if letter in _SPECIAL else letter for letter in text)
 
 
-def _grammar(grammar: str, param: str) -> GrammarFormat:
-    if "::=" in grammar:
-        raise _unserved("Grammars in EBNF (`::=`) are not served; write it in Lark's syntax.", param)
-    return GrammarFormat(grammar)
+def _grammar(grammar: str) -> GrammarFormat:
+    return GrammarFormat(grammar, GrammarSyntax.GBNF if _GBNF.search(grammar) else GrammarSyntax.LARK)
 
 
 def _unserved(message: str, param: str) -> ApiError:

@@ -105,10 +105,9 @@ class GenerationBody(Struct, frozen=True, kw_only=True):
     guided_regex: Name | None = None
     guided_choice: list[str] | None = None
     guided_grammar: Name | None = None
-    """In Lark's syntax."""
+    """In Lark's syntax or in GBNF, as all grammars."""
     json_schema: JsonSchema | None = None
     grammar: str | None = None
-    """llama.cpp's, in GBNF."""
 
 
 class ContentPart(Struct, frozen=True):

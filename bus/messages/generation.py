@@ -91,10 +91,20 @@ class RegexFormat(Message, frozen=True):
     pattern: str
 
 
+class GrammarSyntax(StrEnum):
+    """How a grammar is written."""
+
+    LARK = "lark"
+    """As llguidance reads it."""
+    GBNF = "gbnf"
+    """As llama.cpp reads it."""
+
+
 class GrammarFormat(Message, frozen=True):
-    """The answer is a sentence of a grammar, in Lark's syntax."""
+    """The answer is a sentence of a grammar."""
 
     grammar: str
+    syntax: GrammarSyntax = GrammarSyntax.LARK
 
 
 class CallFormat(Message, frozen=True):

@@ -9,16 +9,26 @@ from typing import Final, TypeAlias
 import numpy as np
 from llguidance import LLMatcher, LLParserLimits
 
-from bus.messages.generation import CallFormat, Format, GrammarFormat, JsonFormat, RegexFormat
+from bus.messages.generation import (
+    CallFormat,
+    Format,
+    GrammarFormat,
+    GrammarSyntax,
+    JsonFormat,
+    RegexFormat,
+)
 from engine.constraints.calls import call_grammar, syntax_of
 from engine.constraints.constraint import Constraint, Watch
 from engine.constraints.errors import GrammarError
+from engine.constraints.gbnf import rules_of
+from engine.constraints.lexemes import lark_of
 from engine.constraints.schema import LONGEST, LONGEST_PATTERNS, schema_of
 from engine.constraints.words import Source, Words, words_of
 from engine.text.markers import CallMarkers
 
-_LIMITS: Final = LLParserLimits(max_lexer_states=20_000, verbose_errors=False)
-"""About 40 MB at most for one format's automaton; the library's own limits end a step's work, some 20 ms."""
+_LIMITS: Final = LLParserLimits(max_lexer_states=20_000, step_max_items=200_000, verbose_errors=False)
+"""About 40 MB at most for one format's automaton; a step's work ends after some 30 ms. More items than by the
+library's own limit, as a grammar that has to be parsed character by character needs them."""
 
 _KEPT: Final = 32
 """Grammars that are kept for the next request of the same format."""
@@ -167,8 +177,10 @@ def _content(format: JsonFormat | RegexFormat | GrammarFormat) -> _Grammar:
             short = _short(pattern, LONGEST_PATTERNS, "regular expression")
             made: list[_Grammar] = json.loads(LLMatcher.grammar_from_regex(short))["grammars"]
             return {"lark_grammar": made[0]["lark_grammar"]}
+        case GrammarFormat(grammar=grammar, syntax=GrammarSyntax.GBNF):
+            return {"lark_grammar": lark_of(rules_of(_few(grammar, "::=")))}
         case GrammarFormat(grammar=grammar):
-            return {"lark_grammar": _few(grammar)}
+            return {"lark_grammar": _few(grammar, ":")}
 
 
 def _calls(markers: CallMarkers, words: Words, tools: tuple[str, ...], function: str) -> _Grammar:
@@ -190,9 +202,9 @@ def _short(text: str, most: int, what: str) -> str:
     return text
 
 
-def _few(grammar: str) -> str:
-    """Each rule has a colon; the library follows rules by recursion, so a chain of them must not be long."""
-    if (rules := grammar.count(":")) > _MOST_RULES:
+def _few(grammar: str, sign: str) -> str:
+    """Each rule has a sign; the library follows rules by recursion, so a chain of them must not be long."""
+    if (rules := grammar.count(sign)) > _MOST_RULES:
         raise GrammarError(f"the grammar has about {rules} rules; {_MOST_RULES} are the most")
     return _short(grammar, _LONGEST_GRAMMAR, "grammar")
 

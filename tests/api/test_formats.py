@@ -8,8 +8,9 @@ import pytest
 from api.errors import ApiError
 from api.formats import format_of
 from api.schema import ChatBody, CompletionBody, decode
-from bus.messages.generation import Format, GrammarFormat, JsonFormat, RegexFormat
+from bus.messages.generation import Format, GrammarFormat, GrammarSyntax, JsonFormat, RegexFormat
 
+GBNF = 'root ::= "a" | b-c\nb-c ::= [b]'
 SCHEMA = {"type": "object", "properties": {"b": {"type": "integer"}, "a": {"const": 2**70}}}
 TEXT = '{"type":"object","properties":{"b":{"type":"integer"},"a":{"const":1180591620717411303424}}}'
 
@@ -54,9 +55,14 @@ def test_a_schema_is_kept_to_however_strict_and_its_keys_stay_in_order(strict: b
         ({"guided_choice": ["1.5", "a|b"]}, RegexFormat(r"1\.5|a\|b")),
         ({"guided_grammar": 'start: "a"'}, GrammarFormat('start: "a"')),
         ({"json_schema": SCHEMA}, JsonFormat(TEXT)),
+        ({"structured_outputs": {"grammar": GBNF}}, GrammarFormat(GBNF, GrammarSyntax.GBNF)),
+        ({"guided_grammar": GBNF}, GrammarFormat(GBNF, GrammarSyntax.GBNF)),
+        ({"grammar": GBNF}, GrammarFormat(GBNF, GrammarSyntax.GBNF)),
+        ({"grammar": 'start: "::="'}, GrammarFormat('start: "::="')),
+        ({"grammar": ""}, None),
     ],
 )
-def test_each_familys_words_mean_the_same(fields: dict[str, object], format: Format) -> None:
+def test_each_familys_words_mean_the_same(fields: dict[str, object], format: Format | None) -> None:
     assert asked(**fields) == format
 
 
@@ -92,8 +98,6 @@ def test_a_choice_stands_for_itself_whatever_it_is_made_of() -> None:
         ({"guided_choice": ["a"] * 1001}, "guided_choice"),
         ({"guided_choice": [1]}, "guided_choice[0]"),
         ({"structured_outputs": {"structural_tag": {}}}, "structured_outputs"),
-        ({"structured_outputs": {"grammar": 'root ::= "a"'}}, "structured_outputs.grammar"),
-        ({"grammar": 'root ::= "a"'}, "grammar"),
         ({"structured_outputs": {"regex": "a", "json_object": True}}, "structured_outputs.regex"),
         ({"guided_regex": "a", "response_format": {"type": "json_object"}}, "guided_regex"),
     ],
