@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Never
 
 from actors import names
+from actors.coordination.register import Register
 from actors.downloader import model_name
 from actors.kernel.directory import Directory
 from actors.kernel.loop import bind_loop
@@ -155,7 +156,7 @@ class Node:
         view, changes, me = self.bus.view, self.bus.view.changes(), self.gateway.node
         try:
             async with asyncio.timeout(LEAVE_S):
-                while _has_to_move(me, view.facts().values()):
+                while has_to_move(me, view.facts().values()):
                     await anext(aiter(changes))
         except TimeoutError:
             logger.warning("what runs here could not move to other nodes within %g s", LEAVE_S)
@@ -220,18 +221,14 @@ class Node:
         self.gave_up.get_loop().call_soon_threadsafe(tell)
 
 
-def _has_to_move(me: NodeId, facts: Iterable[Fact]) -> bool:
-    """Whether something runs here that another node could take."""
-    runs_here = others_stay = False
-    for fact in facts:
-        match fact:
-            case DeclaredFact(instance=instance, withdrawn=False):
-                runs_here |= me in instance.nodes
-            case NodeFact(id=node, leaving=False):
-                others_stay |= node != me
-            case _:
-                pass
-    return runs_here and others_stay
+def has_to_move(me: NodeId, facts: Iterable[Fact]) -> bool:
+    """Whether something runs here that another node could take. What failed for good runs nowhere."""
+    known = list(facts)
+    # Nodes repeat what they know, and not all know the latest.
+    register = Register(fact for fact in known if isinstance(fact, DeclaredFact))
+    alive = (fact for fact in register.declared.values() if not fact.withdrawn and not fact.given_up)
+    others_stay = any(isinstance(fact, NodeFact) and fact.id != me and not fact.leaving for fact in known)
+    return others_stay and any(me in fact.instance.nodes for fact in alive)
 
 
 async def _cancelled(task: "asyncio.Task[None]") -> None:
