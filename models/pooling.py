@@ -57,13 +57,13 @@ def made_for_embeddings(folder: Path) -> bool:
 def read_pooling(folder: Path) -> Pooling | None:
     """How the model in `folder` makes a vector; None: it does not say, or in a way that is not known here
     (other modes, several at once, or layers after the pooling that have weights of their own)."""
-    listed = _read(folder / MODULES)
-    if listed is None:
+    if not (folder / MODULES).exists():
         return _pooling(folder / POOLING, normalize=False)
-    kinds = [kind for kind, _ in _modules(listed)]
+    modules = _modules(_read(folder / MODULES))
+    kinds = [kind for kind, _ in modules]
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         return None
-    (where,) = (path for kind, path in _modules(listed) if kind == "Pooling")
+    (where,) = (path for kind, path in modules if kind == "Pooling")
     return _pooling(folder / where / "config.json", normalize="Normalize" in kinds)
 
 

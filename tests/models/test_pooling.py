@@ -83,6 +83,14 @@ def test_damaged_files_say_nothing(tmp_path: Path) -> None:
     assert read_pooling(folder) is None
 
 
+def test_a_list_of_modules_that_can_not_be_read_is_not_taken_for_one_that_is_not_there(
+    tmp_path: Path,
+) -> None:
+    folder = write(tmp_path, "mean_tokens", modules=("Transformer", "Pooling", "Normalize"))
+    (folder / "modules.json").write_text("[1")
+    assert read_pooling(folder) is None, "whether its vectors are normalised is not known"
+
+
 def test_the_store_knows_which_models_are_made_for_embeddings(tmp_path: Path) -> None:
     plain, embedder = make_folder(tmp_path / "plain"), make_folder(tmp_path / "embedder")
     write(embedder, "mean_tokens")
