@@ -74,6 +74,9 @@ def promote(draft: Draft, fact: DeclaredFact, cause: str) -> bool:
 def _settle(draft: Draft, fact: DeclaredFact) -> None:
     instance = fact.instance
     trouble = draft.trouble(instance)
+    if fact.given_up:
+        # That was in an earlier life of its nodes: as it runs again, whoever asks for it is let in again.
+        draft.restate(fact, f"tried again after a restart; {draft.where(instance)}")
     if trouble == Trouble():
         return
     if trouble.awaited:

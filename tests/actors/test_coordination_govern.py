@@ -175,6 +175,18 @@ def test_it_is_given_up_after_as_many_tries_as_the_policy_allows(desk: Desk) -> 
     assert desk.wait(LONG).declare == ()
 
 
+def test_what_was_given_up_serves_again_when_it_runs_after_a_restart(desk: Desk) -> None:
+    desk.decide(create())
+    fail_again_and_again(desk)
+    before = desk.instance()
+    desk.runs(before, phase=Phase.LOADING)
+    desk.state = replace(desk.state, history={})
+    (fact,) = desk.decide().declare
+    assert (fact.instance, fact.given_up) == (before, False)
+    assert fact.reason == "tried again after a restart; placed on name-a, name-b"
+    assert desk.decide().declare == ()
+
+
 @pytest.mark.parametrize("news", ["a node", "a file"])
 def test_what_was_given_up_is_tried_again_when_nodes_or_files_change(desk: Desk, news: str) -> None:
     desk.decide(create())
