@@ -28,7 +28,7 @@ room for the longest errand, old and new array of a cache that grows included.""
 PATIENCE_S = 300.0
 """Longer than anybody waits for an answer here, in line and all."""
 PAUSE_S = 0.3
-HIGH_S, LOW_S = 40.0, 20.0
+HIGH_S, LOW_S = 30.0, 30.0
 """How long all users ask, and how long only a few do, in turn: tokens are guessed while few streams run."""
 FEW = 2
 HOPELESS = 100
