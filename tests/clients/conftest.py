@@ -14,7 +14,7 @@ MODEL = "guide"
 STOP_S = 30.0
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def node(temp_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a node whose model answers."""
     data = tmp_path_factory.mktemp("clients")

@@ -26,7 +26,7 @@ from bus.messages.generation import (
     TokenPrompt,
 )
 from tests.engine.conftest import Models
-from tests.engine.process import ROOT, command, engine_process
+from tests.engine.process import PATIENCE_S, ROOT, command, engine_process
 
 WORDS = "how do I add a second machine to the cluster"
 
@@ -148,13 +148,13 @@ async def test_ctrl_c_is_the_nodes_to_act_on(models: Models) -> None:
         assert (await engine.load(models("llama"))).phase is Phase.READY
 
 
-async def test_an_engine_whose_node_closes_the_pipe_is_gone_within_a_second(models: Models) -> None:
+async def test_an_engine_whose_node_closes_the_pipe_is_gone(models: Models) -> None:
     async with engine_process() as engine:
         await engine.load(models("llama"))
         await engine.submit(TextPrompt(WORDS * 60), stopping=long(1000))
         assert engine.process.stdin is not None
         engine.process.stdin.close()
-        async with asyncio.timeout(1.0):
+        async with asyncio.timeout(PATIENCE_S):
             await engine.process.wait()
 
 
@@ -168,7 +168,7 @@ child.wait()
 """
 
 
-async def test_an_engine_whose_node_was_killed_is_gone_within_a_second(models: Models) -> None:
+async def test_an_engine_whose_node_was_killed_is_gone(models: Models) -> None:
     bus = await Bus.open(NodeId("test"))
     identity = new_identity()
     ready = asyncio.Event()
@@ -197,9 +197,9 @@ async def test_an_engine_whose_node_was_killed_is_gone_within_a_second(models: M
         await ready.wait()
         node.kill()
         await node.wait()
-        async with asyncio.timeout(1.0):
+        async with asyncio.timeout(PATIENCE_S):
             await gone.wait()
-        psutil.wait_procs([engine], timeout=1.0)
+        await asyncio.to_thread(psutil.wait_procs, [engine], timeout=10.0)
         assert not engine.is_running() or engine.status() == psutil.STATUS_ZOMBIE
     finally:
         await bus.close()
