@@ -71,7 +71,7 @@ class Allowance:
         now_share = share(node, engines, (own.id, own.epoch), self._kv_memory)
         self._course = begin(now_share, now) if self._course is None else follow(self._course, now_share, now)
         state.kv_budget_bytes = max(1, self._course.budget.kv_bytes)  # none at all is known as well
-        if state.phase in _TOLD and (fitting := fitting_context(own, facts)) is not None:
+        if (fitting := fitting_context(own, facts)) is not None:
             state.context = min(fitting, state.change.context or own.context)
 
     def _fitting(self, budget: Budget) -> Budget:

@@ -255,6 +255,9 @@ def test_an_instance_shows_the_context_that_fits_beside_the_others_into_what_its
     view.apply(HERE, [("declared/x/other", declared(other, withdrawn=True))])
     mine.news(20.0)
     assert state.fact().context == 8192
+    beside, loading = allowance(other, view_of(facts_of(declared(own), kv_memory=whole_context)))
+    beside.first(0.0)
+    assert loading.fact().context == shown, "from the start"
 
 
 def test_the_tightest_node_of_an_instance_counts_and_a_node_without_a_limit_does_not() -> None:
