@@ -139,7 +139,9 @@ class Request(LoopActor[RequestMessage]):
         self._instance, self._door = serving.instance, door
         door.watch(self.actor_ref)
         self._dispatched = True
-        if not door.post(Dispatch(self._tally.submits(), self.actor_ref)):
+        if door.post(Dispatch(self._tally.submits(), self.actor_ref)):
+            self._reason = "the prompt is being read"  # told with the next tick: mostly it takes no time
+        else:
             self._refused(_lost("the model's instance takes nothing now"))
 
     async def _ask_placement(self) -> Serving | None:

@@ -7,9 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from actors.messages import (
-    InstanceChanged,
-)
+from actors.messages import InstanceChanged
 from bus.messages.base import ModelId
 from bus.messages.engine import Accepted, Phase, Prefilled, Queued
 from bus.messages.facts import RequestState
@@ -76,6 +74,17 @@ async def test_a_request_keeps_its_deadline_also_while_nobody_tells_it_where_to_
     (failed,) = await soon(stage.events())
     assert isinstance(failed, Failed)
     assert failed.refusal == Refusal(RefusalCode.TIMEOUT, "not finished within 0.1 s")
+
+
+async def test_a_prompt_that_takes_long_to_be_read_is_the_reason_why_nothing_comes(stage: Stage) -> None:
+    stage.placement(served(1))
+    stage.door(1)
+    request = stage.ask()
+    (submit,) = await stage.dispatched()
+    fact = await stage.fact(RequestState.WAITING, "the prompt is being read")
+    assert fact.instance == INSTANCE
+    say(request, Accepted(submit.sequence, 5), token(submit.sequence, "a", 1, last=1))
+    assert isinstance((await stage.events())[-1], Completed)
 
 
 async def test_an_instance_that_becomes_ready_is_told_of_in_plain_words(stage: Stage) -> None:
