@@ -1,10 +1,11 @@
 """What people and requests ask of the coordinator: to have a model placed, or an instance gone."""
 
 from dataclasses import replace
+from itertools import count
 
 from actors.coordination.draft import Draft, placed, tried
 from actors.coordination.losses import WAIT_LOOK_S
-from bus.messages.base import InstanceId
+from bus.messages.base import InstanceId, ModelId
 from bus.messages.placement import Create, Created, Instance, ToCoordinator, Withdraw
 
 
@@ -40,6 +41,7 @@ def _declare(draft: Draft, order: Create) -> Instance:
         kv_bytes=wish.kv_bytes,
         draft=wish.draft,
         speculate=wish.speculate,
+        ordinal=_free_ordinal(draft, wish.model),
     )
     choice = draft.choose(wish)
     if isinstance(choice, str):
@@ -50,6 +52,12 @@ def _declare(draft: Draft, order: Create) -> Instance:
     instance = placed(instance, choice)
     draft.declare(instance, f"{draft.where(instance)}: {choice.why}")
     return instance
+
+
+def _free_ordinal(draft: Draft, model: ModelId) -> int:
+    """The lowest, so that what an instance has left behind is found by the one that comes in its place."""
+    taken = {fact.instance.ordinal for fact in draft.current() if fact.instance.model == model}
+    return next(number for number in count() if number not in taken)
 
 
 def _withdraw(draft: Draft, id: InstanceId) -> None:

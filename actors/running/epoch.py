@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from actors.messages import RankTold
 from actors.running.allowance import Allowance
-from actors.running.files import Files, safe_name
+from actors.running.files import Files, kept_name
 from actors.running.instance_state import InstanceState, rank_key
 from actors.running.ranks import Ranks
 from actors.running.rdma_matrix import Matrix, device_matrix
@@ -57,7 +57,7 @@ class Epoch:
             budget=self.allowance.first(now),
             kv_bits=instance.kv_bits,
             prefixes=settings.prefixes,
-            prefixes_path=str(kept_in / safe_name(instance.model)) if kept_in is not None else "",
+            prefixes_path=str(kept_in / kept_name(instance)) if kept_in is not None else "",
             prefixes_disk_bytes=settings.prefixes_disk_bytes,
             speculate=settings.speculate and instance.speculate,
             draft_path=files.draft,

@@ -32,6 +32,13 @@ def safe_name(model: ModelId) -> str:
     return quote(model, safe="")
 
 
+def kept_name(instance: Instance) -> str:
+    """The folder of what an instance keeps of prompts across restarts. Each instance of a model has its own,
+    or one would remove what another has saved; and one that comes after it finds it."""
+    name = safe_name(instance.model)
+    return f"{name}@{instance.ordinal}" if instance.ordinal else name  # no safe name has an @ in it
+
+
 async def find_files(directory: Directory, instance: Instance, *, guesses: bool) -> Files | None:
     """Where the files of this node's rank lie now; None: there is no whole copy of the model.
 

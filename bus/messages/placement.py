@@ -84,6 +84,9 @@ class Instance(Value, frozen=True):
     kv_bytes: int | None = None
     draft: ModelId | None = None
     speculate: bool = True
+    ordinal: int = 0
+    """Counts a model's instances: no two that are declared at once have the same. What outlives an engine is
+    found again by it."""
 
     @property
     def nodes(self) -> tuple[NodeId, ...]:

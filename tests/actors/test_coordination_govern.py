@@ -50,6 +50,15 @@ def test_replicas_each_have_their_own_memory(desk: Desk) -> None:
     assert [instance.nodes for instance in placed] == [("a", "b"), ("c", "d")]
 
 
+def test_instances_of_a_model_are_told_apart_by_an_ordinal_that_is_used_again(desk: Desk) -> None:
+    first, second = desk.decide(create(replicas=2)).answers[0].instances
+    (other,) = desk.decide(create("small")).answers[0].instances
+    assert (first.ordinal, second.ordinal, other.ordinal) == (0, 1, 0)
+    desk.decide(Withdraw(instance=first.id))
+    (third,) = desk.decide(create()).answers[0].instances
+    assert third.ordinal == 0, "what the first has left behind is found again"
+
+
 def test_what_is_wanted_once_is_not_placed_again_while_it_is_there(desk: Desk) -> None:
     first = desk.decide(create(once=True), create(once=True))
     assert ids(first) == ["i1"]

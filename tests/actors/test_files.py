@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -11,11 +12,14 @@ from actors.downloader import StoreSilent
 from actors.kernel.actor import LoopActor
 from actors.kernel.directory import Directory
 from actors.messages import DownloaderMessage, FindModel
-from actors.running.files import Files, find_files
+from actors.running.files import Files, find_files, kept_name
 from bus.messages.base import InstanceId, ModelId
 from bus.messages.placement import Instance
+from engine.prefixes import disk
 from models.store import BUILT_IN, StoredModel, built_in_folder, read_folder
+from scripts.make_model import make_model
 from tests.actors.probe import soon
+from tests.engine.prefixes import KeepingModel
 
 FOLDER = str(built_in_folder())
 ALONE = Instance(InstanceId("i"), 1, BUILT_IN, stages=(), context=512)
@@ -61,3 +65,32 @@ async def test_a_missing_model_is_not(directory: Directory) -> None:
     assert await find_files(directory, replace(ALONE, model=ModelId("nobody/has-it")), guesses=True) is None
     with pytest.raises(StoreSilent):
         await find_files(Directory(), ALONE, guesses=True)
+
+
+def test_each_instance_of_a_model_has_a_folder_of_its_own_and_finds_it_again() -> None:
+    models = [ModelId(name) for name in ("org/name", "org/name@1", "org/name%401")]
+    there = [Instance(InstanceId("i"), 1, model, (), 512, ordinal=n) for model in models for n in range(3)]
+    names_of = [kept_name(each) for each in there]
+    assert len(set(names_of)) == len(there)
+    assert all(Path(name).name == name for name in names_of)
+    assert names_of[0] == "org%2Fname", "as it was when a model had one folder"
+    again = [replace(each, id=InstanceId("j"), epoch=7) for each in there]
+    assert [kept_name(each) for each in again] == names_of
+
+
+def test_two_instances_of_a_model_on_one_node_each_find_what_they_kept(tmp_path: Path) -> None:
+    first, second = (replace(ALONE, id=InstanceId(name), ordinal=n) for n, name in enumerate("ab"))
+    folder = make_model("llama", tmp_path / "model", layers=2)
+    mark = disk.fingerprint(folder, (0, 2), (0, 1), None)
+    shelves = {each.id: disk.Shelf(tmp_path / kept_name(each), mark, 1 << 30) for each in (first, second)}
+    sizes = []
+    for (name, shelf), length in zip(shelves.items(), (40, 60), strict=True):
+        model = KeepingModel(folder)
+        model.answer(list(range(length)), 2)
+        assert shelf.save(model.segments, f"by-{name}")
+        sizes.append(model.segments.nbytes)
+    for (name, shelf), size in zip(shelves.items(), sizes, strict=True):
+        segments = KeepingModel(folder).segments
+        assert shelf.kept == f"by-{name}"
+        assert shelf.restore(segments, shelf.kept) is not None
+        assert segments.nbytes == size
