@@ -12,8 +12,8 @@ from typing import Final
 from engine.constraints.errors import GrammarError
 from engine.constraints.notation import flat_calls, gemma_calls, python_calls
 from engine.constraints.parameters import STYLES, parameter_calls
+from engine.constraints.parts import Schema
 from engine.constraints.rules import Rules, one_of
-from engine.constraints.schema import Schema
 from engine.constraints.tools import Tool, tools_of
 from engine.constraints.words import Words
 from engine.text.markers import CallMarkers

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Final, cast
 
 from engine.constraints.errors import GrammarError
+from engine.constraints.parts import Schema
 from engine.constraints.rules import ANY_TEXT, Rules, kinds_of_string, one_of
-from engine.constraints.schema import Schema
 from engine.constraints.tools import Tool
 
 _WORD: Final = re.compile(r"\w+\Z")

@@ -12,8 +12,8 @@ from enum import Enum, auto
 from typing import Final, cast
 
 from engine.constraints.errors import GrammarError
+from engine.constraints.parts import Schema
 from engine.constraints.rules import ANY_TEXT, TRIMMED_TEXT, Rules, kinds_of_string, one_of
-from engine.constraints.schema import Schema
 from engine.constraints.tools import Argument, Tool
 
 _NULL: Final = "/(?i:null)/"

@@ -7,7 +7,8 @@ from typing import TypeAlias
 
 from llguidance import regex_to_lark
 
-from engine.constraints.schema import OPTIONS, Schema, mapped
+from engine.constraints.parts import Schema, mapped
+from engine.constraints.schema import OPTIONS
 from engine.constraints.words import Words, quoted
 
 ANY_TEXT = "/(?s:.*)/"

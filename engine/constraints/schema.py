@@ -2,18 +2,17 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Final, TypeAlias, cast
+from itertools import islice
+from typing import Final, cast
 
 from engine.constraints.errors import GrammarError
-
-Schema: TypeAlias = dict[str, object]
+from engine.constraints.parts import DEEPEST, Schema, schemas_in
+from engine.constraints.restating import restated
 
 LONGEST: Final = 128 * 1024
 """Characters of a schema, a grammar, a regular expression, or all of a request's tools."""
-DEEPEST: Final = 64
-"""Schemas within schemas, and values within values."""
 MOST_SCHEMAS: Final = 2_000
 MOST_PROPERTIES: Final = 400
 """Of one object."""
@@ -23,10 +22,6 @@ LONGEST_PATTERNS: Final = 8 * 1024
 """Characters of a regular expression, and of all of a schema's patterns together."""
 LARGEST_MULTIPLES: Final = 5_000
 """All `multipleOf` of a schema together, in units of their last digit: so many states has an automaton."""
-
-_OF_ONE: Final = ("items", "additionalProperties", "additionalItems", "contains", "not", "if", "then", "else")
-_OF_LIST: Final = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
-_OF_NAMES: Final = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 
 LAYOUT: Final = r"\x20|\n(\x20{0,24}|\t{0,8})"
 """What may stand where JSON allows white space: a space, or a line break and an indentation. Models that are
@@ -56,7 +51,9 @@ def prepared(value: object) -> Schema:
     if not isinstance(value, dict):
         raise GrammarError("a JSON schema is an object; this one is " + json.dumps(value)[:40])
     schema = {key: below for key, below in value.items() if key != "x-guidance"}
-    parts = list(schemas_in(schema))
+    _check_size(list(schemas_in(schema)))
+    schema = restated(schema)
+    parts = list(islice(schemas_in(schema), MOST_SCHEMAS + 1))
     for part in parts:
         _check(part)
     _check_size(parts)
@@ -70,7 +67,10 @@ def _check(schema: Schema) -> None:
     distinct = len(set(map(str, required))) if isinstance(required, list) else 0
     # Additional properties may come twice under one name: the grammar can't count them.
     if isinstance(least, int) and least > max(1, distinct):
-        raise GrammarError(f"minProperties {least} can't be held to: name the properties in `required`")
+        raise GrammarError(
+            f"minProperties {least} can't be held to: name properties in `required`, or describe all of "
+            'a few and say "additionalProperties": false'
+        )
 
 
 def _check_size(parts: Sequence[Schema]) -> None:
@@ -102,39 +102,6 @@ def _steps(multiple: object) -> int:
         return 0
     digits = Decimal(str(multiple)).normalize().as_tuple()
     return abs(multiple) if isinstance(multiple, int) else int("".join(map(str, digits.digits)))
-
-
-def schemas_in(schema: object, depth: int = 0) -> Iterator[Schema]:
-    """A schema and all that it is made of. Raises GrammarError where they are too deep."""
-    if depth > DEEPEST:
-        raise GrammarError(f"the JSON schema is nested more than {DEEPEST} deep")
-    if not isinstance(schema, dict):
-        return
-    yield cast(Schema, schema)
-    for key, below in schema.items():
-        if key in _OF_ONE and isinstance(below, dict):
-            yield from schemas_in(below, depth + 1)
-        elif key in _OF_LIST and isinstance(below, list):
-            for one in below:
-                yield from schemas_in(one, depth + 1)
-        elif key in _OF_NAMES and isinstance(below, dict):
-            for one in below.values():
-                yield from schemas_in(one, depth + 1)
-
-
-def mapped(schema: Schema, change: Callable[[Schema], Schema]) -> Schema:
-    """A schema with every schema in it changed."""
-    made = dict(change(schema))
-    for key, below in made.items():
-        if key in _OF_ONE and isinstance(below, dict):
-            made[key] = mapped(below, change)
-        elif key in _OF_LIST and isinstance(below, list):
-            made[key] = [mapped(one, change) if isinstance(one, dict) else one for one in below]
-        elif key in _OF_NAMES and isinstance(below, dict):
-            made[key] = {
-                name: mapped(one, change) if isinstance(one, dict) else one for name, one in below.items()
-            }
-    return made
 
 
 def _loaded(text: str) -> object:

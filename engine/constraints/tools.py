@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 from engine.constraints.errors import GrammarError
-from engine.constraints.schema import Schema, mapped, prepared, schemas_in
+from engine.constraints.parts import Schema, mapped, schemas_in
+from engine.constraints.schema import prepared
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}\Z")
 
