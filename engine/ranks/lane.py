@@ -1,5 +1,6 @@
 """A micro-batch as one rank holds it: its sequences, and the caches of this rank's layers for them."""
 
+import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -198,8 +199,9 @@ class Lane:
     def prefill(
         self, slices: Sequence[Sliced], received: mx.array | None
     ) -> tuple[mx.array, mx.array, mx.array | None]:
-        """Compute these: hidden states [batch, tokens, width], padded on the right; logits, not computed yet;
-        and where an embedding is wanted and this is the last stage, hidden states after the final norm."""
+        """Compute these: hidden states [batch, tokens, width], padded on the right; logits, not computed yet,
+        and of no use beside embeddings unless a prompt is scored; and where an embedding is wanted and this
+        is the last stage, hidden states after the final norm."""
         lengths = [each.end - each.begin for each in slices]
         longest = max(lengths)
         if longest == 1 and not all(lengths):
@@ -219,17 +221,12 @@ class Lane:
                 for each, pad in zip(slices, padding, strict=True)
             ]
         )
-        normed = None
-        if self._stage.last and any(each.entry.embed for each in slices):
-            hidden, normed = self._stage.embed(tokens, received, self._slicing.caches)
-            logits = normed
-        else:
-            hidden, logits = self._stage.forward(tokens, received, self._slicing.caches)
+        hidden, logits, normed = self._pass(slices, tokens, received)
         made: list[object] = [cache.state for cache in self._slicing.caches]
         if not self._stage.last or any(_is_told(each) for each in slices):
             # Else nobody needs a prompt's hidden states but the layers that they have passed.
             # On every rank of a tensor group, though only one tells: all have a part in the last layer, too.
-            made.append(hidden)
+            made += [hidden, *([] if normed is None else [normed])]
         since_s = self._await_ahead(made)
         mx.eval(made)
         if padded:
@@ -238,6 +235,20 @@ class Lane:
             compute(self._slicing.caches)
         self.slice_s = None if since_s is None else time.monotonic() - since_s
         return hidden, logits, normed
+
+    def _pass(
+        self, slices: Sequence[Sliced], tokens: mx.array, received: mx.array | None
+    ) -> tuple[mx.array, mx.array, mx.array | None]:
+        """As `prefill`, not computed yet."""
+        caches = self._slicing.caches
+        if not (self._stage.last and any(each.entry.embed for each in slices)):
+            return *self._stage.forward(tokens, received, caches), None
+        if not any(each.entry.prompt_logprobs for each in slices):
+            hidden, normed = self._stage.embed(tokens, received, caches)
+            return hidden, normed, normed
+        # Twice: what comes before the head is no part of what a model's forward gives along with logits.
+        hidden, logits = self._stage.forward(tokens, received, copy.deepcopy(caches))
+        return hidden, logits, self._stage.embed(tokens, received, caches)[1]
 
     def _await_ahead(self, made: list[object]) -> float | None:
         """Begin to compute a slice, and wait for the step that was begun before it. Returns when that was

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import mlx.core as mx
 import msgspec
+import numpy
 import pytest
 
 from engine.border import Network
@@ -17,6 +18,7 @@ from engine.ranks.rank import Equipment, Rank, Way
 from engine.sharding.stage import Stage
 from engine.steps.entry import Entry
 from engine.steps.plan import Insertion, Plan, Result
+from models.pooling import Pooling, PoolingMode
 from scripts.make_model import make_model
 from tests.engine.reference import greedy_of
 
@@ -132,6 +134,27 @@ def test_after_a_slice_of_one_token_a_window_is_seen_whole(folders: dict[str, Pa
     while len(pair.made[2]) < TOKENS:
         pair.decode(0, 2)
     assert pair.made[2] == alone(folders["gpt_oss"], OTHER)
+
+
+def test_a_prompt_that_is_scored_beside_one_that_is_embedded_gets_its_own_scores(
+    folders: dict[str, Path],
+) -> None:
+    scored = Insertion(1, Entry(PROMPT[:30], logprobs=0, prompt_logprobs=True, answers=False))
+    embedded = Insertion(2, Entry([*OTHER, 0], embed=True, answers=False))
+
+    def told(*insertions: Insertion) -> Result:
+        results: list[Result] = []
+        equipment = Equipment(pooling=Pooling(PoolingMode.MEAN, normalize=True, dimensions=64))
+        rank = Rank(Stage(Network(folders["llama"]), 0, 4), 1, Way(tell=results.append), equipment)
+        plan = Plan(0, 1, insert=insertions, slice_tokens=64)
+        rank.apply(plan, msgspec.msgpack.encode(plan), None, deque[Parcel]().popleft)
+        return results[-1]
+
+    both = told(scored, embedded)
+    ((_, mine),), ((_, its),) = both.prompts, told(scored).prompts
+    assert [each.chosen for each in mine] == pytest.approx([each.chosen for each in its], abs=1e-4)
+    ((_, vector),), ((_, alone_),) = both.vectors, told(embedded).vectors
+    assert numpy.frombuffer(vector, "<f4") == pytest.approx(numpy.frombuffer(alone_, "<f4"), abs=1e-5)
 
 
 def test_what_leaves_is_gone_from_every_rank(folders: dict[str, Path]) -> None:
