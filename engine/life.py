@@ -151,6 +151,8 @@ class _Life:
                 follower = crew.follow(stage, equipment_of(order, grammars, shelf))
                 if others.kept:
                     follower.restore(others.kept)
+                if (budget := self._budget or order.budget) is not None:
+                    limit_cache(budget.cache_bytes)
                 self._link.post(PhaseChange(Phase.READY, "ready"))
                 follower.run()
             else:

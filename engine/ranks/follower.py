@@ -6,7 +6,8 @@ from typing import Final
 
 import msgspec
 
-from engine.border import active_bytes, cached_bytes
+from bus.messages.engine import Budget
+from engine.border import active_bytes, cached_bytes, limit_cache
 from engine.gauges import Gauges, Reading
 from engine.loader import LoadFailed
 from engine.ranks.hop import Inlet, Interrupted, Parcel
@@ -72,11 +73,16 @@ class Follower:
                 self._gauges.waiting_for = ""
 
     def _look(self) -> None:
-        """Only rank 0 takes work: all that matters here is the end."""
+        """Only rank 0 takes work: what matters here is the end, and how much freed memory may be kept."""
         while True:
             try:
-                if isinstance(self._inbox.get_nowait(), End):
-                    raise _Ended
+                match self._inbox.get_nowait():
+                    case Budget() as budget:
+                        limit_cache(budget.cache_bytes)
+                    case End():
+                        raise _Ended
+                    case _:
+                        pass
             except Empty:
                 return
 
