@@ -22,6 +22,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("suite")
 
+WHOLE = frozenset({"node", "scripts", "page", "clients", "engine"})
+"""Folders of the tests that start whole nodes and engines."""
+
 QUICK = Path(__file__).with_name("quick")
 
 PATIENCE_S = 10.0
@@ -30,6 +33,11 @@ PATIENCE_S = 10.0
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="what `scripts/test-long` runs besides")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first: of two that run at a time, the last one has nothing beside it."""
+    items.sort(key=lambda item: item.path.parent.name not in WHOLE)
 
 
 @pytest.fixture
