@@ -136,8 +136,11 @@ class Shelf:
             return []
 
     def _make_room(self, nbytes: int) -> None:
-        """Remove the oldest shares, whosever they are, until so much more is within the limit."""
-        sizes = {folder: _size(folder) for folder in sorted(self._all(), key=_modified)}
+        """Remove shares until so much more is within the limit: what it is saved in place of, and then the
+        oldest, whosever they are."""
+        replaced = self._own()
+        others = [folder for folder in self._all() if folder not in replaced]
+        sizes = {folder: _size(folder) for folder in (*replaced, *sorted(others, key=_modified))}
         taken = sum(sizes.values())
         for folder, size in sizes.items():
             if taken + nbytes <= self._limit_bytes:

@@ -185,6 +185,17 @@ def test_the_oldest_shares_make_room_for_new_ones(model: KeepingModel, tmp_path:
     assert folders(tmp_path) == [f"{PRINT}.evening", f"{third}.evening"]
 
 
+def test_what_is_replaced_makes_room_before_what_another_engine_has_saved(
+    model: KeepingModel, tmp_path: Path
+) -> None:
+    limit = int(2.5 * model.segments.nbytes)
+    other = "e" * 32
+    shelf(tmp_path, other, limit).save(model.segments, "evening")
+    for name in ("evening", "night"):
+        assert shelf(tmp_path, PRINT, limit).save(model.segments, name)
+    assert folders(tmp_path) == sorted([f"{PRINT}.night", f"{other}.evening"])
+
+
 def test_a_disk_that_can_not_be_written_is_no_failure(
     model: KeepingModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
