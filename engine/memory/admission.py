@@ -80,19 +80,29 @@ def room_ever(footprint: Footprint, budget: Budget) -> int:
     return longest(lambda tokens: _alone(footprint, tokens), budget.kv_bytes)
 
 
-def prefix_room(footprint: Footprint, budget: Budget, lanes: Lanes, ends: bool = False) -> int:
-    """Bytes that kept prefixes may take, beside what runs. `ends`: one of those has just ended, and is there
-    until what is kept of it is copied; who is alone leaves no batch that would have to be made anew."""
-    needed = _needed(footprint, lanes, AHEAD)
+def prefix_room(
+    footprint: Footprint, budget: Budget, lanes: Lanes, ends: bool = False, beside: int = 0
+) -> int:
+    """Bytes that kept prefixes may take, beside what runs, and `beside` bytes. `ends`: one of those has just
+    ended, and is there until what is kept of it is copied; who is alone leaves no batch that would have to be
+    made anew."""
+    needed = beside + _needed(footprint, lanes, AHEAD)
     if ends and sum(map(len, lanes)) == 1:
         needed -= _copying(footprint, _grown(lanes, AHEAD))
     return _beside(needed, budget)
 
 
 def admits(
-    footprint: Footprint, budget: Budget, lanes: Lanes, lane: int, candidate: Holding, prefix_bytes: int
+    footprint: Footprint,
+    budget: Budget,
+    lanes: Lanes,
+    lane: int,
+    candidate: Holding,
+    prefix_bytes: int,
+    beside: int = 0,
 ) -> Verdict:
-    """Whether a sequence may begin in a lane, with so many bytes of kept prefixes there."""
+    """Whether a sequence may begin in a lane, with so many bytes of kept prefixes there. `beside`: bytes that
+    something else takes, as long as others run."""
     alone = _alone(footprint, candidate.length)
     if alone > budget.kv_bytes:
         return Refuse(
@@ -103,20 +113,21 @@ def admits(
     if budget.short and runs:
         return Wait("waits for memory: the machine is short of it, and others are running")
     joined = [(*each, candidate) if place == lane else each for place, each in enumerate(lanes)]
-    needed = _needed(footprint, joined, MARGIN)
+    needed = beside + _needed(footprint, joined, MARGIN)
     if runs and needed > budget.kv_bytes:
-        held = _needed(footprint, lanes, 0)
+        held = beside + _needed(footprint, lanes, 0)
         free = max(budget.kv_bytes - held, 0)
         return Wait(f"waits for memory: needs {_size(needed - held)} of KV cache, {_size(free)} is free")
     return Admit(_cut(prefix_bytes, _beside(needed, budget)))
 
 
-def pressed(footprint: Footprint, budget: Budget, lanes: Lanes, prefix_bytes: int) -> Relief:
-    """What the growth of the next step asks for. Who is the last to run goes on whatever it takes."""
+def pressed(footprint: Footprint, budget: Budget, lanes: Lanes, prefix_bytes: int, beside: int = 0) -> Relief:
+    """What the growth of the next step asks for; `beside`: as in `admits`. Who is the last to run goes on
+    whatever it takes."""
     left = [list(enumerate(lane)) for lane in lanes]
     preempted: list[Place] = []
     while True:
-        needed = _needed(footprint, [[holding for _, holding in lane] for lane in left], AHEAD)
+        needed = beside + _needed(footprint, [[holding for _, holding in lane] for lane in left], AHEAD)
         if needed <= budget.kv_bytes or sum(len(lane) for lane in left) <= 1:
             return Relief(_cut(prefix_bytes, _beside(needed, budget)), tuple(preempted))
         _, lane, place = max(

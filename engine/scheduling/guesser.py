@@ -37,6 +37,11 @@ class Guesser:
         self._drafter = drafter
         self._worth = Worth()
 
+    @property
+    def nbytes(self) -> int:
+        """What a draft model's caches take."""
+        return self._drafter.nbytes if self._drafter is not None else 0
+
     def begin(self, uid: int, tokens: Sequence[int]) -> None:
         """A sequence decodes from now on; `tokens` are all of its own so far."""
         if self._drafter is not None:

@@ -42,6 +42,8 @@ class Keeper:
         """`index`: what is kept already; None: nothing is, and nothing will be. `saves`: there is a disk for
         it."""
         self.budget = budget
+        self.beside_bytes = 0
+        """What a draft model's caches take of it."""
         self._stepper = stepper
         self._footprint = footprint
         self._index = index
@@ -107,7 +109,7 @@ class Keeper:
         """Before anything is copied: what was used least recently goes, if that is enough."""
         if self.budget is None:
             return True
-        room = prefix_room(self._footprint, self.budget, self._running, ends=not runs)
+        room = prefix_room(self._footprint, self.budget, self._running, not runs, self.beside_bytes)
         if index.cost(len(tokens)) > room:
             return False
         index.match(tokens, len(tokens))  # what it begins with goes last
@@ -146,7 +148,8 @@ class Keeper:
         """Whether a sequence may begin; what is kept makes room for it, but what it begins with goes last."""
         if self.budget is None:
             return Admit()
-        verdict = admits(self._footprint, self.budget, lanes, lane, candidate, self.nbytes)
+        held = self.nbytes, self.beside_bytes
+        verdict = admits(self._footprint, self.budget, lanes, lane, candidate, *held)
         if isinstance(verdict, Admit) and verdict.prefix_bytes is not None and self._index is not None:
             self._index.match(tokens, len(tokens) - 1)
             self._shrink(verdict.prefix_bytes)
@@ -162,7 +165,7 @@ class Keeper:
         if self.budget is None:
             self._shrink(UNSTATED_BYTES)
             return ()
-        relief = pressed(self._footprint, self.budget, lanes, self.nbytes)
+        relief = pressed(self._footprint, self.budget, lanes, self.nbytes, self.beside_bytes)
         if relief.prefix_bytes is not None:
             self._shrink(relief.prefix_bytes)
         return relief.preempt

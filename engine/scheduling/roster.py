@@ -229,9 +229,14 @@ class Roster:
 
     def relieve(self) -> None:
         """Before a step: have those put off for whom memory is too short."""
+        self._keeper.beside_bytes = self._guesser.nbytes
         uids = [[uid for uid, member in self._members.items() if member.lane is lane] for lane in self._lanes]
         lanes = [[self._members[uid].holding for uid in each] for each in uids]
         put_off = self._keeper.relieve([*lanes, *map(_of_aside, self._aside.values())])
+        if put_off and self._keeper.beside_bytes:
+            self._guesser.forget(list(self._members))  # nobody gives way to guesses
+            self._keeper.beside_bytes = 0
+            put_off = self._keeper.relieve([*lanes, *map(_of_aside, self._aside.values())])
         if put_off and self._aside:
             self._let_go(*self._aside.values())
             put_off = self._keeper.relieve(lanes)

@@ -99,6 +99,8 @@ class Watch:
     """KV cache beside kept prefixes."""
     most_rss: int = 0
     most_waiting: int = 0
+    waiting: int = 0
+    """Just now."""
     least_limit: int = 0
     most_limit: int = 0
     put_off: set[str] = field(default_factory=set)
@@ -115,6 +117,7 @@ class Watch:
         self.most_used = max(self.most_used, found.kv_bytes - found.prefix_bytes)
         self.most_rss = max(self.most_rss, held.rss_bytes)
         self.most_waiting = max(self.most_waiting, found.waiting)
+        self.waiting = found.waiting
         self.put_off |= held.put_off
         limit, told_before = found.kv_limit_bytes, found.kv_limit_bytes == self._last.kv_limit_bytes
         if limit:

@@ -16,7 +16,7 @@ from scripts.benchmark.contenders import Contender, Ours, Server
 from scripts.soaking.asking import Asking
 from scripts.soaking.errands import User
 from scripts.soaking.findings import Findings, Plan
-from scripts.soaking.holding import Looker, leaks
+from scripts.soaking.holding import LOOK_S, Looker, leaks
 from scripts.soaking.models import make, make_draft, make_neighbour
 from scripts.soaking.neighbour import Neighbour
 from scripts.soaking.sameness import Sample, Verdict, chosen, compare, sample_of
@@ -28,8 +28,11 @@ room for the longest errand, old and new array of a cache that grows included.""
 PATIENCE_S = 300.0
 """Longer than anybody waits for an answer here, in line and all."""
 PAUSE_S = 0.3
-HIGH_S, LOW_S = 30.0, 30.0
-"""How long all users ask, and how long only a few do, in turn: tokens are guessed while few streams run."""
+FLOOD_S = 30.0
+"""For so long all users ask."""
+EBB_S = 15.0
+"""For so long only a few do, once nobody waits any more: who has little priority has had a turn by then, and
+tokens are guessed while few streams run."""
 FEW = 2
 HOPELESS = 100
 """Broken promises after which nobody asks any more."""
@@ -47,6 +50,8 @@ class _Stage:
     users: Sequence[User]
     looker: Looker
     samples: list[Sample] = field(default_factory=list)
+    flood: asyncio.Event = field(default_factory=asyncio.Event)
+    """All users ask."""
 
 
 async def soak(plan: Plan, scratch: Path) -> Findings:
@@ -148,18 +153,36 @@ async def _visited(stage: _Stage, model: str) -> AsyncIterator[None]:
 async def _phase(stage: _Stage, seconds: float) -> None:
     """All users ask for so long; returns when the last has its answer."""
     until_s = asyncio.get_running_loop().time() + seconds
-    async with asyncio.TaskGroup() as group:
-        for number, user in enumerate(stage.users):
-            group.create_task(_live(stage, number, user, until_s))
+    turning = asyncio.create_task(_turn(stage))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for number, user in enumerate(stage.users):
+                group.create_task(_live(stage, number, user, until_s))
+    finally:
+        turning.cancel()
+        await asyncio.gather(turning, return_exceptions=True)
+
+
+async def _turn(stage: _Stage) -> None:
+    """Of the tide, until cancelled."""
+    while True:
+        stage.flood.set()
+        await asyncio.sleep(FLOOD_S)
+        stage.flood.clear()
+        waiting = True
+        while waiting:
+            await asyncio.sleep(LOOK_S)
+            waiting = stage.found.watch.waiting > 0
+        await asyncio.sleep(EBB_S)
 
 
 async def _live(stage: _Stage, number: int, user: User, until_s: float) -> None:
     loop, random, found = asyncio.get_running_loop(), Random(number), stage.found
-    began_s = loop.time()
-    while loop.time() < until_s and len(found.wrong) < HOPELESS:
-        if number >= FEW and (rest_s := ebb_s(loop.time() - began_s)):
-            await asyncio.sleep(min(rest_s, until_s - loop.time()))
-            continue
+    while len(found.wrong) < HOPELESS:
+        if number >= FEW and not await _within(stage.flood, until_s - loop.time()):
+            return
+        if loop.time() >= until_s:
+            return
         errand = user.next()
         seen = await Asking(stage.session, stage.url, errand).run(PATIENCE_S)
         before = len(found.wrong)
@@ -172,10 +195,13 @@ async def _live(stage: _Stage, number: int, user: User, until_s: float) -> None:
         await asyncio.sleep(random.random() * PAUSE_S)
 
 
-def ebb_s(since_s: float) -> float:
-    """For how long only a few ask from now on; 0: all do. Pure."""
-    at = since_s % (HIGH_S + LOW_S)
-    return HIGH_S + LOW_S - at if at > HIGH_S else 0.0
+async def _within(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for it; False: it did not come in time."""
+    try:
+        await asyncio.wait_for(event.wait(), max(seconds, 0.0))
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _repeat(stage: _Stage, server: Server, session: aiohttp.ClientSession) -> None:

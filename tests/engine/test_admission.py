@@ -48,6 +48,18 @@ def test_kept_prefixes_give_way_to_who_comes() -> None:
     assert verdict == Admit(prefix_bytes=2_000_000 - 1_300_000)
 
 
+def test_what_a_draft_model_takes_is_there_for_nobody_else() -> None:
+    verdict = admits(PLAIN, budget(2_000_000), [[]], 0, holding(1000, 1000), 1_500_000, beside=200_000)
+    assert verdict == Admit(prefix_bytes=500_000)
+    one, both = [[holding(500, 500)]], [[holding(500, 500), holding(500, 500, arrived=1)]]
+    enough = budget(PLAIN.batch([500, 500]) + PLAIN.copying([500, 500]))
+    assert admits(PLAIN, enough, one, 0, holding(500, 500), prefix_bytes=0) == Admit()
+    assert isinstance(admits(PLAIN, enough, one, 0, holding(500, 500), 0, beside=1), Wait)
+    assert pressed(PLAIN, enough, both, prefix_bytes=0) == Relief()
+    assert pressed(PLAIN, enough, both, 0, beside=1).preempt == ((0, 1),)
+    assert prefix_room(PLAIN, enough, one) - prefix_room(PLAIN, enough, one, beside=7) == 7
+
+
 def test_who_finds_no_room_waits_and_is_told_the_numbers() -> None:
     lanes = [[holding(1000, 1000)]]
     verdict = admits(PLAIN, budget(2_000_000), lanes, 0, holding(700, 700), prefix_bytes=0)

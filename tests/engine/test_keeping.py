@@ -197,6 +197,37 @@ def test_who_was_put_off_goes_on_alone_when_the_budget_is_too_small_for_it_by_no
     assert harness.refusal(new) is not None
 
 
+class Large(Guesser):
+    """Has a draft model whose caches take so much, until it forgets."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(None)
+        self.size = size
+
+    @property
+    def nbytes(self) -> int:
+        return self.size
+
+    def forget(self, uids: Sequence[int]) -> None:
+        self.size = 0
+
+
+def test_nobody_is_put_off_for_what_guesses_take(models: Models) -> None:
+    loaded = load(models("llama"), None, lambda doing, progress: None)
+    guesser = Large(0)
+    harness = Harness(loaded, guesser=guesser)
+    size = harness.footprint.batch([80, 80]) + harness.footprint.copying([80, 80])
+    harness.inbox.put(Budget(kv_bytes=size, cache_bytes=1 << 26))
+    both = [submit(harness, PROMPT[start : start + 60], 20) for start in range(2)]
+    while not all(map(harness.deltas, both)):
+        harness.turn()
+    guesser.size = size // 2
+    harness.turn()
+    assert guesser.size == 0
+    harness.finish(*both)
+    assert harness.gauges.reading.preempted == 0
+
+
 class Oracle(Guesser):
     """Knows the answers, and guesses right or wrong as a seed has it."""
 

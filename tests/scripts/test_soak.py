@@ -18,7 +18,7 @@ from scripts.soaking.holding import GROWTH_BYTES, LEAK_BYTES, Held, Instance, Wa
 from scripts.soaking.judging import problems
 from scripts.soaking.neighbour import apart
 from scripts.soaking.report import render
-from scripts.soaking.run import HIGH_S, LOW_S, SMALLEST, ebb_s, soak
+from scripts.soaking.run import SMALLEST, soak
 from scripts.soaking.sameness import Verdict, alone, chosen, judged, parted, sample_of
 from scripts.soaking.serving import wish
 
@@ -84,11 +84,6 @@ def test_what_is_quoted_was_said_before() -> None:
         user.heard(errand, said)
 
     assert str(errand.body["prompt"]) in said * 2
-
-
-def test_all_ask_and_then_a_few_in_turn() -> None:
-    assert ebb_s(0.0) == ebb_s(HIGH_S) == ebb_s(HIGH_S + LOW_S) == 0
-    assert ebb_s(HIGH_S + 1) == LOW_S - 1
 
 
 def test_two_ranks_are_wished_for_as_two_nodes() -> None:
