@@ -122,10 +122,13 @@ class Request(LoopActor[RequestMessage]):
 
     async def _route(self) -> None:
         """The deadline holds as well while somebody else takes time to answer."""
+        deadline = asyncio.timeout(self._due - time.monotonic())
         try:
-            async with asyncio.timeout(self._due - time.monotonic()):
+            async with deadline:
                 await self._go_to_door()
         except TimeoutError:
+            if not deadline.expired():
+                raise
             self._overdue()
 
     async def _go_to_door(self) -> None:
