@@ -14,6 +14,8 @@ from engine.constraints.gbnf import Chars, Either, Name, Node, Ranges, Series, T
 
 MOST_LEAVES: Final = 1_000
 """Characters and classes of a grammar."""
+MOST_APART: Final = 8
+"""Characters of a fixed number that are looked at one by one: four hexadecimal digits have an end."""
 MOST_EFFORT: Final = 300_000
 """Pairs of leaves that are looked at, about a second's work; a grammar that needs more has no runs."""
 
@@ -115,6 +117,8 @@ class _Grammar:
         if most == 0:
             return _Series([])
         chars, others = _apart(what.options if isinstance(what, Either) else (what,))
+        if chars and not others and least == most and least <= MOST_APART:
+            return _Series([self._leaf(chars) for _ in range(least)])
         if chars and not others:
             return _optional(self._leaf(chars, max(least, 1), most), least)
         if chars and most is None and least < 2:
@@ -247,7 +251,7 @@ class _Grammar:
         first = self._first["root"]
         for leaf in self._of(first):
             leaf.beside |= first
-        waiting = list(self._of(first))
+        waiting = list(self._leaves)
         while waiting and self._effort <= MOST_EFFORT:
             leaf = waiting.pop()
             after = self._after_rivals(leaf)

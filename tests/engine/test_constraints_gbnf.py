@@ -122,6 +122,7 @@ def test_any_grammar_allows_exactly_its_language(seed: int) -> None:
 def test_a_run_is_one_lexeme_where_nothing_else_could_be_meant() -> None:
     assert "]+/" in lark_of(rules_of('root ::= [a-z]+ "."'))
     assert "]+/" in lark_of(rules_of(r'root ::= "<" ([a-z] | "\\" [a-z])* ">"'))
+    assert lark_of(rules_of(NAMED["json"].grammar)).count("]+/") == 3, "two within strings, one of digits"
     assert "]+/" not in lark_of(rules_of('root ::= [a-z]+ "z"'))
     assert "]+/" not in lark_of(rules_of('root ::= [a-z]+ "!" | "if" "?"'))
 
