@@ -10,7 +10,7 @@ from engine.steps.likely import Likely
 from engine.text.detokenizer import Detokenizer
 from engine.text.logprobs import Speller, describe
 from engine.text.reply import Reply, Said
-from engine.text.stop import StopMatcher
+from engine.text.stop import Passage, StopMatcher
 from engine.work import Job
 
 
@@ -48,8 +48,7 @@ class Sequence:
         self._ids: tuple[int, ...] = ()
         """Tokens since the last delta that told any."""
         for token in job.answered:
-            _, said = self._read(token)
-            self._stops.feed(said.content, self._may_stop)
+            self._pass(self._read(token)[1])
 
     def prompt(self, likely: Several[Likely | None]) -> None:
         """What was likely at each of the prompt's tokens, None at the first; told with the first delta. To be
@@ -107,9 +106,14 @@ class Sequence:
             reason = FinishReason.TOOL_CALLS
         return self._show(said, reason)
 
-    def _show(self, said: Said, ended: FinishReason | None = None) -> Delta:
+    def _pass(self, said: Said) -> tuple[str, Passage]:
+        """What may be shown of its content; what was held back before a call comes before it, too."""
+        before = self._stops.flush() if said.calls else ""
         passage = self._stops.feed(said.content, self._may_stop)
-        text = passage.text
+        return before + passage.text, passage
+
+    def _show(self, said: Said, ended: FinishReason | None = None) -> Delta:
+        text, passage = self._pass(said)
         finish = None
         if passage.stop is not None:
             finish = self._finish(FinishReason.STOP, passage.stop)

@@ -132,6 +132,7 @@ ANSWERS = {
     "a call that breaks off": Answer('<tool_call>{"name": "f", "arguments": {"a": "b', parsed=True),
     "no more calls than there may be": Answer(f"{CALL}{CALL}", parsed=True, calls=1),
     "a call that can't be read": Answer("a <tool_call>b</tool_call> c", parsed=True),
+    "a stop string that a call breaks off": Answer(f"Well.\n{CALL}\nx", ("\n\n",), parsed=True),
     "a stop string after reasoning": Answer("<think>STOP</think>go on. STOP it", ("STOP",), parsed=True),
 }
 named = pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS.keys())
@@ -184,6 +185,12 @@ def test_as_many_calls_as_there_may_be_end_the_answer() -> None:
     assert [call[2:] for call in said.calls] == [("weather", '{"city": "Zürich"}')]
     assert [finish.reason for finish in said.finish] == [FinishReason.TOOL_CALLS]
     assert said.tokens < len(f"Well.{CALL}".encode())
+
+
+def test_what_may_become_a_stop_string_is_told_before_the_call_that_follows_it() -> None:
+    deltas = Answer(f"Well.\n{CALL}", stop=("\n\n",), parsed=True).deltas()
+    first = next(place for place, delta in enumerate(deltas) if delta.tool_calls)
+    assert seen(deltas[: first + 1]).text == seen(deltas).text == "Well.\n"
 
 
 def test_a_calls_id_is_the_same_on_every_engine_and_another_for_every_call() -> None:
