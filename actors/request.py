@@ -241,8 +241,13 @@ class Request(LoopActor[RequestMessage]):
         """While nothing of it goes on: what the first of its answers waits for."""
         queued = self._tally.queued
         if queued is not None:
-            reason = "waiting again for memory" if self._tally.resumes else queued.reason
-            self._wait(reason, place=queued.place)
+            self._wait(self._why_in_line(queued), place=queued.place)
+
+    def _why_in_line(self, queued: Queued) -> str:
+        """To an engine, who comes from a lost one looks as if it had been put off itself."""
+        if self._tally.resumes:
+            return "waiting again for memory"
+        return "waiting for its turn to go on" if self._tally.goes_on else queued.reason
 
     def _wait(self, reason: str, done: int = 0, total: int = 0, place: int | None = None) -> None:
         if self._tally.flowing:

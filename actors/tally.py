@@ -228,6 +228,12 @@ class Tally:
         return queued is not None and self.answers[queued.sequence].resumes
 
     @property
+    def goes_on(self) -> bool:
+        """The first one in line has tokens already: of this engine, or of one that was lost."""
+        queued = self.queued
+        return queued is not None and bool(self.answers[queued.sequence].ids)
+
+    @property
     def generated(self) -> int:
         """Tokens generated, over all answers."""
         return sum(answer.generated for answer in self.answers.values())

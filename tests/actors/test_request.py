@@ -9,7 +9,7 @@ import pytest
 
 from actors.messages import InstanceChanged
 from bus.messages.base import ModelId
-from bus.messages.engine import Accepted, Phase, Prefilled, Queued
+from bus.messages.engine import Accepted, Phase, Prefilled, Queued, Refused
 from bus.messages.facts import RequestState
 from bus.messages.generation import Refusal, RefusalCode, TextPrompt
 from bus.messages.placement import Want
@@ -103,6 +103,20 @@ async def test_an_instance_that_becomes_ready_is_told_of_in_plain_words(stage: S
         "the model is loading: reading layer 1 of 4, 25%",
         "the model is ready",
     ]
+
+
+async def test_who_stands_in_line_at_another_engine_was_not_put_off_for_want_of_memory(stage: Stage) -> None:
+    stage.placement(served(1))
+    stage.door(1)
+    request = stage.ask()
+    (first,) = await stage.dispatched()
+    lost = Refusal(RefusalCode.ENGINE_LOST, "the engine was killed")
+    say(request, Accepted(first.sequence, 5), token(first.sequence, "a", 1), Refused(first.sequence, lost))
+    (second,) = await stage.dispatched()
+    name = second.sequence
+    say(request, Accepted(name, 5), Queued(name, 1, "waits for memory again"), token(name, "b", 2, last=2))
+    told = [(event.reason, event.place) for event in await stage.events() if isinstance(event, Waiting)]
+    assert told == [("the engine was killed", None), ("waiting for its turn to go on", 1)]
 
 
 async def test_placement_is_told_how_the_prompt_begins_and_how_many_answers_are_wanted(stage: Stage) -> None:
