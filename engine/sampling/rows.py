@@ -9,7 +9,7 @@ from engine.steps.row import Row
 
 
 class BatchSampler:
-    """Samples from log-probabilities [batch, vocabulary]; which row is whose, it is told before each call.
+    """Samples from log-probabilities [batch, vocabulary], a row of settings to each of theirs.
 
     Filters apply to the model's own distribution and temperature after them, as in mlx-lm and llama.cpp:
     a token stays if it is among the `top_k` most likely, in the smallest set that holds `top_p`, and at
@@ -18,15 +18,10 @@ class BatchSampler:
     """
 
     def __init__(self) -> None:
-        self._expected: list[Sequence[Row]] = []
         self._settings = _Settings(())
 
-    def expect(self, *calls: Sequence[Row]) -> None:
-        """The rows of each of the next calls, in order."""
-        self._expected = [rows for rows in calls if rows]
-
-    def __call__(self, logprobs: mx.array) -> mx.array:
-        rows = self._expected.pop(0)
+    def __call__(self, logprobs: mx.array, rows: Sequence[Row]) -> mx.array:
+        """Tokens [batch], not computed yet. Counts a draw of each row, but where all take the most likely."""
         if len(rows) != logprobs.shape[0]:
             raise RuntimeError(f"the batch has {logprobs.shape[0]} rows where {len(rows)} were expected")
         if all(row.greedy for row in rows):

@@ -94,8 +94,8 @@ class Sampler:
     def choose(self, logits: mx.array, last: Sequence[int], uids: Sequence[int]) -> Choice:
         """`logits`: [batch, vocabulary], row by row of `uids`, whose last tokens are `last`."""
         logprobs = _normalised(self._least.apply(self._ruled(logits, last, uids), uids))
-        self._sampler.expect([self._rows[uid] for uid in uids])
-        return Choice(tuple(uids), self._sampler(logprobs), logprobs)
+        tokens = self._sampler(logprobs, [self._rows[uid] for uid in uids])
+        return Choice(tuple(uids), tokens, logprobs)
 
     def read(self, choice: Choice, plan: Plan) -> Result:
         """What became of it, once it is computed: waits for that."""
@@ -122,10 +122,8 @@ class Sampler:
         logits = self._least.apply(logits.reshape(rows * width, vocabulary), uids, width)
         logprobs = _normalised(logits)
         settings = [self._rows[uid] for uid in uids]
-        self._sampler.expect(
-            [replace(row, drawn=row.drawn + place) for row in settings for place in range(width)]
-        )
-        chosen = _integers(self._sampler(logprobs))
+        places = [replace(row, drawn=row.drawn + place) for row in settings for place in range(width)]
+        chosen = _integers(self._sampler(logprobs, places))
         verdicts = verify(plan.guesses, [chosen[row * width : (row + 1) * width] for row in range(rows)])
         made = [
             (row, place, token)

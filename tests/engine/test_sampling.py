@@ -21,9 +21,7 @@ LOGPROBS = [math.log(probability) for probability in PROBABILITIES]
 
 
 def sample(rows: Sequence[Row], logprobs: Sequence[Sequence[float]]) -> list[int]:
-    sampler = BatchSampler()
-    sampler.expect(rows)
-    tokens = sampler(mx.array([list(row) for row in logprobs]))
+    tokens = BatchSampler()(mx.array([list(row) for row in logprobs]), rows)
     return [int(token) for token in tokens]
 
 
