@@ -72,6 +72,8 @@ class Conductor:
         """Of each lane, the last one that decodes."""
         self._rejected: list[tuple[int, ...]] = [()] * lanes
         """What the ranks forget with the next plan of each lane."""
+        self._gone: list[set[int]] = [set() for _ in range(lanes)]
+        """Of each lane, those that the ranks were told to remove since its last plan that decodes."""
         self._sent: deque[tuple[Plan, bytes]] = deque()
         """Plans that are sent out, and that this rank has not done its own part of."""
         self._begun: Begun | None = None
@@ -182,6 +184,8 @@ class Conductor:
         if plan.tokens or plan.join:
             self._plans[lane] = plan
         self._send(lane, plan)
+        if plan.tokens or plan.join:
+            self._gone[lane].clear()
 
     def tidy(self, lane: int) -> None:
         if self._wishes[lane].remove or self._store:
@@ -200,6 +204,7 @@ class Conductor:
             store=tuple(store),
             rejected=rejected,
         )
+        self._gone[lane].update(plan.remove)
         header = self._encoder.encode(plan)
         self._rank.pass_on(header)
         self._sent.append((plan, header))
@@ -270,7 +275,10 @@ class Conductor:
         plan = self._plans[result.lane]
         if plan is not None and plan.guesses:
             width = 1 + max(len(guesses) for guesses in plan.guesses)
-            self._rejected[result.lane] = tuple(width - len(tokens) for tokens in made.values())
+            gone = self._gone[result.lane]
+            self._rejected[result.lane] = tuple(
+                width - len(tokens) for uid, tokens in made.items() if uid not in gone
+            )
 
     def settle(self) -> None:
         self._carry_on()

@@ -13,6 +13,7 @@ import numpy
 import pytest
 
 from engine.border import Network
+from engine.gauges import Gauges
 from engine.ranks.hop import Parcel
 from engine.ranks.rank import Equipment, Rank, Way
 from engine.sharding.stage import Stage
@@ -21,6 +22,7 @@ from engine.steps.plan import Insertion, Plan, Result
 from models.pooling import Pooling, PoolingMode
 from scripts.make_model import make_model
 from tests.engine.reference import greedy_of
+from tests.engine.staged import staged
 
 PROMPT = [(7 * index + index * index // 3) % 500 + 20 for index in range(90)]
 OTHER = PROMPT[40:60]
@@ -134,6 +136,42 @@ def test_after_a_slice_of_one_token_a_window_is_seen_whole(folders: dict[str, Pa
     while len(pair.made[2]) < TOKENS:
         pair.decode(0, 2)
     assert pair.made[2] == alone(folders["gpt_oss"], OTHER)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt_oss"])
+def test_who_leaves_while_guesses_are_checked_takes_nothing_from_the_others(
+    folders: dict[str, Path], architecture: str
+) -> None:
+    prompts = (PROMPT[:30], OTHER, PROMPT[:50])
+    expected = [alone(folders[architecture], prompt) for prompt in prompts]
+    conductor, _ = staged(folders[architecture], 2, 4, Gauges(), Equipment())
+    made: dict[int, list[int]] = {}
+
+    def finish() -> None:
+        done = False
+        while not done:
+            for stepped in conductor.wait():
+                done = done or stepped.done
+                for chosen in stepped.chosen:
+                    made.setdefault(chosen.uid, []).append(chosen.token)
+
+    first, *others = uids = [conductor.insert(0, Entry(prompt), None) for prompt in prompts]
+    conductor.begin(0, 64, [], [])
+    finish()
+    conductor.begin(0, 0, [], uids)
+    finish()
+    waits = conductor.insert(1, Entry(PROMPT), None)
+    conductor.begin(1, 16, [], [])
+    finish()
+    kept = conductor.put_aside(1, waits, 16)
+    conductor.begin(0, 0, uids, [], guesses=((21, 21), tuple(expected[1][1:3]), (expected[2][1], 21)))
+    conductor.remove(0, [first])
+    conductor.drop(kept)
+    finish()
+    while any(len(made[uid]) < TOKENS for uid in others):
+        conductor.begin(0, 0, others, [])
+        finish()
+    assert [made[uid][:TOKENS] for uid in others] == expected[1:]
 
 
 def test_a_prompt_that_is_scored_beside_one_that_is_embedded_gets_its_own_scores(
