@@ -131,6 +131,7 @@ class DraftModel:
         gone = set(uids)
         if not gone.isdisjoint(self._together):
             self._keep([place for place, uid in enumerate(self._together) if uid not in gone])
+            compute(self._batch)  # now: it may be long until somebody is guessed for again
         for uid in gone:
             self._rows.pop(uid, None)
 

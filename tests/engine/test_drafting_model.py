@@ -11,7 +11,7 @@ from typing import cast
 import mlx.core as mx
 import pytest
 
-from engine.border import Network
+from engine.border import Network, active_bytes
 from engine.drafting.drafter import SURE, Drafter
 from engine.drafting.model import BEHIND, DraftModel, load_draft, mismatch, supports
 from engine.loader import Loaded, LoadFailed
@@ -113,6 +113,18 @@ def test_nothing_is_left_of_who_is_forgotten(network: Network) -> None:
     model.forget([0, 1, 7])
     assert model.nbytes == 0
     assert model.propose([], WIDTH) == {}
+
+
+def test_the_memory_of_who_leaves_is_back_before_anybody_is_guessed_for_again(network: Network) -> None:
+    model = drafting(network)
+    for uid in range(4):
+        model.begin(uid, [(uid + 3 * index) % 400 + 20 for index in range(200)])
+    while len(model.propose(range(4), WIDTH)) < 4:
+        pass
+    held, active = model.nbytes, active_bytes()
+    model.forget([0, 1, 2])
+    assert model.nbytes <= held / 4
+    assert active - active_bytes() > held / 2
 
 
 def test_a_model_with_a_state_can_not_draft(tmp_path: Path, network: Network, loaded: Loaded) -> None:
