@@ -162,7 +162,9 @@ def _request_metrics(requests: list[RequestFact]) -> Iterator[Metric]:
     running = sum(r.state in (RequestState.PREFILL, RequestState.DECODE) for r in requests)
     waiting = sum(r.state is RequestState.WAITING for r in requests)
     yield GaugeMetricFamily("exo_requests_running", "Requests in prefill or decode.", running)
-    yield GaugeMetricFamily("exo_requests_waiting", "Requests that wait: for an instance, or in its line.", waiting)
+    yield GaugeMetricFamily(
+        "exo_requests_waiting", "Requests that wait for an instance or in its line.", waiting
+    )
 
 
 def _instance_metrics(instances: Sequence[InstanceFact]) -> Iterator[Metric]:
