@@ -124,17 +124,18 @@ class StepLoop:
     # -- what is new -----------------------------------------------------------------------------
 
     def _take_all(self) -> bool:
-        """Everything that came in; where there is nothing to compute, wait for something. False: end."""
+        """What came in, as far as who decodes can wait; with nothing to compute, wait for it. False: end."""
         if not self._busy:
             self._take(self._next())
             for lane in self._lanes:
                 lane.wake()
-        while not self._ended:
+        until_s = time.monotonic() + self._pace.gap_s
+        while not self._ended and (time.monotonic() < until_s or not self._decoding):
             try:
                 self._take(self._inbox.get_nowait())
             except Empty:
-                return True
-        return False
+                break
+        return not self._ended
 
     def _next(self) -> Work:
         """The next piece of work; if it is long in coming, there is time to write to disk."""
@@ -235,8 +236,7 @@ class StepLoop:
                     member.prompt += likely
             deltas = [*self._deltas(outcome.chosen), *self._vectors(outcome)]
             prefilled = self._prefilled(outcome.progress)
-            deltas += self._scored(outcome.progress)
-            self._news.step(tuple(deltas), prefilled)
+            self._news.step((*deltas, *self._scored(outcome.progress)), prefilled)
             self._refuse(outcome.failed)
         if time.monotonic() - self._read_s > READING_S:
             self._roster.tell_line()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 from bus.messages.base import SequenceId
 from bus.messages.engine import Step, Submit
 from bus.messages.generation import Stopping, TokenPrompt
+from engine.life import sequence_of
 from engine.loader import Loaded
+from engine.text.sequence import Sequence
+from engine.work import Job
 from tests.engine.harness import GREEDY, Harness
 
 FEW = Stopping(max_tokens=2, ignore_eos=True)
@@ -38,3 +42,27 @@ def test_of_a_conversation_only_what_is_new_keeps_others_waiting(loaded: Loaded)
     harness.cancel(busy)
     harness.finish(other, later)
     assert answered(harness) == [earlier, busy, later, other]
+
+
+def test_those_who_run_get_tokens_while_many_come_in_with_long_answers_to_be_read_again(
+    loaded: Loaded,
+) -> None:
+    told: list[int] = []
+
+    def slow(job: Job, loaded: Loaded) -> Sequence:
+        if job.resumed:
+            told.append(len(harness.deltas(running)))
+            over_s = time.monotonic() + 0.02
+            while time.monotonic() < over_s:
+                pass
+        return sequence_of(job, loaded)
+
+    harness = Harness(loaded, gap_s=0.01, sequence_of=slow)
+    running = harness.submit("hello", stopping=Stopping(max_tokens=100, ignore_eos=True))
+    harness.turn(2)
+    come = [SequenceId(f"come/{each}") for each in range(4)]
+    for name in come:
+        submit = Submit(name, TokenPrompt((5, 6)), GREEDY, FEW, resume=(7,))
+        harness.inbox.put(harness.intake.accept(submit))
+    harness.finish(*come)
+    assert told[0] < told[-1]
