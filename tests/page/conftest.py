@@ -107,6 +107,7 @@ async def show(page: Page, url: str, first: str) -> None:
     try:
         await expect(wanted).to_have_count(1)
     except AssertionError:
-        # Seen once on a busy machine: Chromium never asked for the last modules of the page.
+        # Chromium gives up what it is about to fetch (ERR_NETWORK_CHANGED), modules too, whenever an interface
+        # comes or goes on this machine: with a container, a VPN, or a namespace of somebody else's tests.
         await page.reload()
         await expect(wanted).to_have_count(1, timeout=3 * PATIENCE_MS)
