@@ -107,7 +107,7 @@ async def show(page: Page, url: str, first: str) -> None:
     try:
         await expect(wanted).to_have_count(1)
     except AssertionError:
-        # Chromium gives up what it is about to fetch (ERR_NETWORK_CHANGED), modules too, whenever an interface
-        # comes or goes on this machine: with a container, a VPN, or a namespace of somebody else's tests.
+        # Chromium gives up what it is about to fetch (ERR_NETWORK_CHANGED), modules too, when an interface
+        # comes or goes on this machine: with a container, a VPN, or the namespaces of other tests.
         await page.reload()
         await expect(wanted).to_have_count(1, timeout=3 * PATIENCE_MS)
