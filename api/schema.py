@@ -19,6 +19,10 @@ INT32_MAX = 2**31 - 1
 MAX_CHOICES = 32
 MAX_TOP_LOGPROBS = 20
 MAX_PRIORITY = 100
+MAX_MESSAGES = 8192
+"""Of a conversation. A hundred thousand small ones would hold up everybody else for seconds."""
+MAX_PARTS = 1024
+"""Of a message, and so many tools or calls."""
 MAX_DEPTH = 64
 """Deepest nesting of what is handed on as it came: nobody's code downstream recurses further."""
 
@@ -137,12 +141,12 @@ class MessageBody(Struct, frozen=True):
     """One turn of a conversation."""
 
     role: str
-    content: str | list[ContentPart] | None = None
+    content: str | Annotated[list[ContentPart], Meta(max_length=MAX_PARTS)] | None = None
     name: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
     refusal: str | None = None
-    tool_calls: list[HistoryCall] | None = None
+    tool_calls: Annotated[list[HistoryCall], Meta(max_length=MAX_PARTS)] | None = None
     tool_call_id: str | None = None
     function_call: CalledFunction | None = None
 
@@ -210,11 +214,11 @@ class ThinkingBody(Struct, frozen=True):
 class ChatBody(GenerationBody, frozen=True, kw_only=True):
     """`POST /v1/chat/completions`."""
 
-    messages: Annotated[list[MessageBody], Meta(min_length=1)]
+    messages: Annotated[list[MessageBody], Meta(min_length=1, max_length=MAX_MESSAGES)]
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
     top_logprobs: TopLogprobs | None = None
-    tools: list[Raw] | None = None
+    tools: Annotated[list[Raw], Meta(max_length=MAX_PARTS)] | None = None
     tool_choice: str | ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     reasoning_effort: str | None = None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from api.keys import KeysError, read_keys
 from bus.messages.facts import Memory, Pressure
 from exo_actors import packages
 from exo_actors.cluster_key import KEY_FILE, KeyFileError, cluster_key
@@ -143,6 +144,20 @@ def check_key(settings: Settings) -> Iterator[Finding]:
         yield Finding(OK, "key: the one that was given" if settings.cluster_key else f"key: {path}")
 
 
+def check_api_keys(settings: Settings) -> Iterator[Finding]:
+    """Whether the API's keys can be read, where requests have to show one."""
+    path = settings.api_keys
+    if path is None:
+        return
+    try:
+        keys = read_keys(path)
+    except KeysError as error:
+        yield Finding(FAIL, f"API keys: {error}", "a node does not start with that")
+    else:
+        others = "others are let in, too" if keys.others else "nobody else is let in"
+        yield Finding(OK, f"API keys: {len(keys.grants)} in {path}", others)
+
+
 def _try_listening(host: str, port: int) -> None:
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family, kind, protocol) as server:
@@ -191,5 +206,6 @@ CHECKS: tuple[Check, ...] = (
     check_listen,
     check_data_dir,
     check_key,
+    check_api_keys,
     check_models,
 )

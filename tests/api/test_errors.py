@@ -196,6 +196,12 @@ async def test_events_that_just_end_are_an_error(gateway: ScriptedGateway, url: 
             "invalid_value",
         ),
         (b'{"model":"m","messages":5}', 400, "messages", "invalid_value"),
+        (
+            b'{"model":"m","messages":[' + b",".join([b'{"role":"user","content":""}'] * 8193) + b"]}",
+            400,
+            "messages",
+            "invalid_value",
+        ),
         (b'{"model":"m","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", 400, None, "invalid_json"),
     ],
 )

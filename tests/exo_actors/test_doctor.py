@@ -172,3 +172,13 @@ def test_a_read_only_folder_is_fine(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("os.access", lambda _, mode: not mode & os.W_OK)  # root may write anywhere
     found, *_ = checks.check_models(read([f"--models-dir={tmp_path}"], {}))
     assert found == Finding(Verdict.OK, f"models: {tmp_path} (read-only)")
+
+
+def test_files_of_api_keys_are_looked_at_where_there_are_any(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    asked = read(["doctor", "--data-dir", str(tmp_path / "data"), "--api-keys", str(path)], {})
+    assert [found.verdict for found in checks.check_api_keys(asked)] == [Verdict.FAIL]
+    path.write_text('{"keys": [{"key": "sk-alice"}]}')
+    path.chmod(0o600)
+    (found,) = checks.check_api_keys(asked)
+    assert (found.verdict, found.what) == (Verdict.OK, f"API keys: 1 in {path}")
