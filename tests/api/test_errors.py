@@ -196,13 +196,20 @@ async def test_events_that_just_end_are_an_error(gateway: ScriptedGateway, url: 
             "invalid_value",
         ),
         (b'{"model":"m","messages":5}', 400, "messages", "invalid_value"),
-        (
+        pytest.param(
             b'{"model":"m","messages":[' + b",".join([b'{"role":"user","content":""}'] * 8193) + b"]}",
             400,
             "messages",
             "invalid_value",
+            id="too many messages",
         ),
-        (b'{"model":"m","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", 400, None, "invalid_json"),
+        pytest.param(
+            b'{"model":"m","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+            400,
+            None,
+            "invalid_json",
+            id="too deep",
+        ),
     ],
 )
 async def test_a_broken_body_is_named(
