@@ -55,10 +55,15 @@ class Said:
     content: str = ""
     reasoning: str = ""
     calls: tuple[ToolCallDelta, ...] = ()
+    unread: int = 0
+    """Up to this character, the content ends with a call that could not be read: it stays as written."""
 
     def __add__(self, more: "Said") -> "Said":
         return Said(
-            self.content + more.content, self.reasoning + more.reasoning, _joined(self.calls, more.calls)
+            self.content + more.content,
+            self.reasoning + more.reasoning,
+            _joined(self.calls, more.calls),
+            len(self.content) + more.unread if more.unread else self.unread,
         )
 
 
@@ -167,7 +172,8 @@ class Reply:
                 case Stray(text=text):
                     said += Said(content=self._without_layout(text))
                 case Unread(text=text):
-                    said += Said(content=self._as_written(text, ended))
+                    written = self._as_written(text, ended)
+                    said += Said(content=written, unread=len(written))
         return said
 
     def _as_written(self, text: str, ended: bool) -> str:

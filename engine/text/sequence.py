@@ -107,10 +107,11 @@ class Sequence:
         return self._show(said, reason)
 
     def _pass(self, said: Said) -> tuple[str, Passage]:
-        """What may be shown of its content; what was held back before a call comes before it, too."""
-        before = self._stops.flush() if said.calls else ""
-        passage = self._stops.feed(said.content, self._may_stop)
-        return before + passage.text, passage
+        """What may be shown of its content. No stop string goes on behind a call, or counts in one that could
+        not be read: what was held back before it comes before it."""
+        before = self._stops.flush() if said.calls or said.unread else ""
+        passage = self._stops.feed(said.content[said.unread :], self._may_stop)
+        return before + said.content[: said.unread] + passage.text, passage
 
     def _show(self, said: Said, ended: FinishReason | None = None) -> Delta:
         text, passage = self._pass(said)

@@ -133,6 +133,9 @@ ANSWERS = {
     "no more calls than there may be": Answer(f"{CALL}{CALL}", parsed=True, calls=1),
     "a call that can't be read": Answer("a <tool_call>b</tool_call> c", parsed=True),
     "a stop string that a call breaks off": Answer(f"Well.\n{CALL}\nx", ("\n\n",), parsed=True),
+    "a stop string in a call that can't be read": Answer(
+        "a <tool_call>\nb</tool_call> c\nd", ("\n",), parsed=True
+    ),
     "a stop string after reasoning": Answer("<think>STOP</think>go on. STOP it", ("STOP",), parsed=True),
 }
 named = pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS.keys())
@@ -191,6 +194,17 @@ def test_what_may_become_a_stop_string_is_told_before_the_call_that_follows_it()
     deltas = Answer(f"Well.\n{CALL}", stop=("\n\n",), parsed=True).deltas()
     first = next(place for place, delta in enumerate(deltas) if delta.tool_calls)
     assert seen(deltas[: first + 1]).text == seen(deltas).text == "Well.\n"
+
+
+def test_a_stop_string_cuts_no_call_that_broke_off() -> None:
+    broken = 'a<tool_call>\n{"name": "weather"\n'
+    said = seen(Answer(broken, stop=("\n",), parsed=True, ends=False).deltas())
+    assert said.text == broken
+    assert [finish.reason for finish in said.finish] == [FinishReason.LENGTH]
+    unread = "a <tool_call>\nb</tool_call> c"
+    said = seen(Answer(f"{unread}\nd", stop=("\n",), parsed=True).deltas())
+    assert said.text == unread
+    assert [finish.stop_string for finish in said.finish] == ["\n"]
 
 
 def test_a_calls_id_is_the_same_on_every_engine_and_another_for_every_call() -> None:
