@@ -40,12 +40,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("stress")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def files_are_closed() -> Iterator[None]:
+    """For tests that run: with all that others have loaded, it takes most of a second."""
     yield
     gc.collect()
 
 
+@pytest.mark.usefixtures("files_are_closed")
 @pytest.mark.parametrize("case", SHORT, ids=str)
 def test_random_traffic_gets_the_answers_of_the_undivided_model(root: Path, case: Case) -> None:
     (ran,) = run(case, [2], 5, root)
@@ -53,7 +55,7 @@ def test_random_traffic_gets_the_answers_of_the_undivided_model(root: Path, case
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.usefixtures("long")
+@pytest.mark.usefixtures("long", "files_are_closed")
 @pytest.mark.parametrize("case", all_cases(), ids=str)
 def test_much_of_it_does(root: Path, case: Case) -> None:
     assert len(list(run(case, range(2), 12, root))) == 2
