@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -38,6 +39,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first: of two that run at a time, the last one has nothing beside it."""
     items.sort(key=lambda item: item.path.parent.name not in WHOLE)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays: a search for garbage that looks at it too takes a second."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
