@@ -39,7 +39,9 @@ T = TypeVar("T", bound=Fact)
 
 
 def settings(data_dir: Path, models_dir: Path, *models: str) -> Settings:
-    arguments = ["--port", "0", "--data-dir", str(data_dir), "--models-dir", str(models_dir), "--offline"]
+    """Of a node that is alone: it looks for no others, such as those of tests that run beside it."""
+    arguments = ["--port", "0", "--data-dir", str(data_dir), "--models-dir", str(models_dir)]
+    arguments += ["--offline", "--no-mdns"]
     for model in models:
         arguments += ["--model", model]
     return read(arguments, {})
