@@ -84,20 +84,21 @@ async def told(node: Node, instance: InstanceId, begun: Order) -> InstanceFact:
     return await until(
         node.bus.view,
         InstanceFact,
-        lambda fact: fact.id == instance and is_idle(fact) and shared(trail, set(fact.trails)) > 0,
+        lambda fact: fact.id == instance and is_idle(fact) and shared(trail, set(fact.trails)) == len(trail),
     )
 
 
 async def test_a_conversation_goes_on_where_it_is_kept_whichever_node_is_asked(nodes: list[Node]) -> None:
-    openings = [f"I am {name}. " + "It rains in the old town. " * 10 for name in ("anna", "bert")]
+    # Of several turns: so much is worth waiting for others at its instance, such as were sent there just now.
+    turns = ("It rains in the old town. " * 10, "It does.", "And now?", "It goes on.", "For how long?")
+    openings = [(f"I am {name}.", "Hello!", *turns) for name in ("anna", "bert")]
     # Both at once: mostly, each goes to another instance.
-    first = [chat(f"first-{number}", opening) for number, opening in enumerate(openings)]
+    first = [chat(f"first-{number}", *opening) for number, opening in enumerate(openings)]
     begun = await asyncio.gather(*(events(nodes[0], each) for each in first))
     for node in nodes:
         for number, (opening, before) in enumerate(zip(openings, begun, strict=True)):
             await told(node, where(before), first[number])
-            turns = (opening, text(before), "And then?")
-            seen = await events(node, chat(f"{node_id(node)}-{number}", *turns))
+            seen = await events(node, chat(f"{node_id(node)}-{number}", *opening, text(before), "And then?"))
             assert where(seen) == where(before)
             assert kept(seen) > 50
 
