@@ -46,6 +46,13 @@ class Ends:
                 await self._news.wait()
         return self._of(sequence)
 
+    async def met(self) -> None:
+        """Wait until the link has said its first word."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not self.said:
+                self._news.clear()
+                await self._news.wait()
+
     def _of(self, sequence: SequenceId) -> list[Body]:
         return [
             each
@@ -69,6 +76,7 @@ async def ends() -> AsyncIterator[Ends]:
         ends = Ends(bus)
         await asyncio.to_thread(ends.link.start)
         ends.link.serve(Intake(Words(), CONTEXT, VOCABULARY))
+        await ends.met()
         yield ends
         await asyncio.to_thread(ends.link.close)
         await bus.close()
