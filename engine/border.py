@@ -8,12 +8,20 @@ from pathlib import Path
 from typing import Any, cast
 
 import mlx.core as mx
+from mlx.nn.layers import distributed
 from mlx.nn.layers.base import Module
 from mlx.utils import tree_flatten, tree_map
 from mlx_lm import utils
 from mlx_lm.models.cache import make_prompt_cache
 
 from engine.memory.caches import Cache
+
+_SHARDED = (
+    distributed.AllToShardedLinear,
+    distributed.ShardedToAllLinear,
+    distributed.QuantizedAllToShardedLinear,
+    distributed.QuantizedShardedToAllLinear,
+)
 
 Processor = Callable[[mx.array, mx.array], mx.array]
 """A logits processor of mlx-lm's kind: changes logits [1, vocabulary] in view of all tokens so far, [n]."""
@@ -60,6 +68,13 @@ class Network:
     def shard(self, group: mx.distributed.Group) -> None:
         """Keep this rank's part of each layer; the ranks of the group add up what theirs compute."""
         self.model.shard(group)
+
+    @property
+    def shards_head(self) -> bool:
+        """Whether `shard` divided more than layers: then all ranks of a group make logits together, too."""
+        inside = {id(part) for layer in self.layers for _, part in cast(Any, layer).named_modules()}
+        parts = cast(Any, self.model).named_modules()
+        return any(isinstance(part, _SHARDED) and id(part) not in inside for _, part in parts)
 
 
 def weights_of(layer: Module) -> list[mx.array]:

@@ -42,10 +42,12 @@ class _Entangled(Exception):
 def examine(folder: Path) -> Findings:
     """Raises what mlx-lm raises for folders that it can't read."""
     network = Network(folder)
-    tensor = "" if network.can_shard else f"mlx-lm can't divide the layers of {network.architecture}"
     # First: what finds out about stages leaves a network that can't be traced any more.
     quantisation = why_not(network)
-    return Findings(pipeline_problem(network), tensor, quantisation)
+    pipeline = pipeline_problem(network)
+    # Ranks of a tensor group have a stage as well, though it be the only one.
+    tensor = pipeline if network.can_shard else f"mlx-lm can't divide the layers of {network.architecture}"
+    return Findings(pipeline, tensor, quantisation)
 
 
 def pipeline_problem(network: Network) -> str:

@@ -117,8 +117,9 @@ def _divide(network: Network, share: Share, tell: Tell) -> Stage:
         if not network.can_shard:
             raise LoadFailed(f"mlx-lm can't divide the layers of {network.architecture}: use a pipeline")
         network.shard(share.group)
-    stage = Stage(network, share.first, share.end, share.kv_bits)
-    stage.materialise(share.samples, _layers(tell))
+    whole = share.group is None and (share.first, share.end) == (0, len(network.layers))
+    stage = Stage(network, share.first, share.end, share.kv_bits, whole=whole)
+    stage.materialise(share.samples or stage.shares_head, _layers(tell))
     return stage
 
 

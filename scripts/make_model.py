@@ -126,6 +126,35 @@ def _qwen3_next(size: Size) -> Config:
     }
 
 
+def _gemma4(size: Size) -> Config:
+    return {
+        "global_head_dim": size.head_dim,
+        "hidden_size_per_layer_input": 0,
+        "num_kv_shared_layers": size.layers // 2,
+        "sliding_window": 16,
+        "layer_types": _alternating(size.layers),
+        "use_double_wide_mlp": False,
+    }
+
+
+def _qwen3_5(size: Size) -> Config:
+    rope = {
+        "type": "default",
+        "mrope_section": [4, 2, 2],
+        "rope_theta": 10000.0,
+        "partial_rotary_factor": 0.5,
+    }
+    return {
+        "text_config": {
+            **_common(size),
+            **_qwen3_next(size),
+            "model_type": "qwen3_5_text",
+            "num_experts": 0,
+            "rope_parameters": rope,
+        }
+    }
+
+
 def _alternating(layers: int) -> list[str]:
     return ["full_attention" if layer % 2 else "sliding_attention" for layer in range(layers)]
 
@@ -143,6 +172,8 @@ ARCHITECTURES: dict[str, tuple[str, Callable[[Size], Config]]] = {
     "deepseek_v3": ("deepseek_v3", _deepseek_v3),
     "gpt_oss": ("gpt_oss", _gpt_oss),
     "gemma3": ("gemma3_text", _gemma3),
+    "gemma4": ("gemma4_text", _gemma4),
+    "qwen3_5": ("qwen3_5", _qwen3_5),
 }
 """What can be made: mlx-lm's name for it (`model_type`), and what its config says beyond the common part."""
 
@@ -193,7 +224,7 @@ def _check(architecture: str, size: Size) -> None:
 
 def _config(architecture: str, size: Size, tokenizer: Tokenizer) -> Config:
     model_type, beyond = ARCHITECTURES[architecture]
-    return {
+    config: Config = {
         "model_type": model_type,
         "vocab_size": tokenizer.get_vocab_size(),
         "eos_token_id": tokenizer.token_to_id(END),
@@ -202,6 +233,9 @@ def _config(architecture: str, size: Size, tokenizer: Tokenizer) -> Config:
         **_common(size),
         **beyond(size),
     }
+    if isinstance(text := config.get("text_config"), dict):
+        text["vocab_size"] = config["vocab_size"]
+    return config
 
 
 def _write_tokenizer(folder: Path, context: int) -> Tokenizer:

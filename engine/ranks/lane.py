@@ -226,7 +226,7 @@ class Lane:
         if not self._stage.last or any(_is_told(each) for each in slices):
             # Else nobody needs a prompt's hidden states but the layers that they have passed.
             # On every rank of a tensor group, though only one tells: all have a part in the last layer, too.
-            made += [hidden, *([] if normed is None else [normed])]
+            made += [logits if self._stage.shares_head else hidden, *([] if normed is None else [normed])]
         since_s = self._await_ahead(made)
         mx.eval(made)
         if padded:

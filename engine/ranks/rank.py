@@ -176,7 +176,7 @@ class Rank:
                 lane.go_ahead(choice.tokens)
             self._way.tell(self._sampler.read(choice, plan))
         else:
-            mx.eval(hidden)
+            self._take_part(hidden, logits)
         return Parcel(b"")
 
     def _check(self, lane: Lane, plan: Plan, came: Parcel) -> Parcel:
@@ -187,8 +187,12 @@ class Rank:
         elif self._sampler is not None and self._way.tell:
             self._way.tell(self._sampler.check(logits, plan, lane.decoding))
         else:
-            mx.eval(hidden)
+            self._take_part(hidden, logits)
         return Parcel(b"")
+
+    def _take_part(self, hidden: mx.array, logits: mx.array) -> None:
+        """Compute with the others of a tensor group, of which another one chooses."""
+        mx.eval(logits if self._stage.shares_head else hidden)
 
     # -- prompts ---------------------------------------------------------------------------------
 

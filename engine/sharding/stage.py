@@ -22,8 +22,11 @@ from engine.sharding.layers import dress, forward_of
 class Stage:
     """Layers `first` to `end` of a network."""
 
-    def __init__(self, network: Network, first: int, end: int, kv_bits: int | None = None) -> None:
-        """`kv_bits`: the caches keep so many of each number; None: all."""
+    def __init__(
+        self, network: Network, first: int, end: int, kv_bits: int | None = None, *, whole: bool = False
+    ) -> None:
+        """`kv_bits`: the caches keep so many of each number; None: all. `whole`: it is all of the model, and
+        not divided. Any will do then: layers may share caches, or return more than hidden states."""
         layers = network.layers
         self.first = first == 0
         self.last = end == len(layers)
@@ -34,9 +37,13 @@ class Stage:
         self._caught: mx.array | None = None
         self._resting = False
         """Our layers, too, return what they are given: what lies around them can be read by itself."""
+        self.shares_head = self.last and network.shards_head
+        """Logits are made by all ranks of this stage together, and not by any that has the head."""
+        self._whole = whole
         self._kinds = [kind_of(cache) for cache in network.make_caches()]
-        for index, layer in enumerate(layers):
-            self._dress(index, layer)
+        if not whole:
+            for index, layer in enumerate(layers):
+                self._dress(index, layer)
 
     @property
     def layers(self) -> int:
@@ -77,8 +84,11 @@ class Stage:
 
     def _read_surroundings(self, samples: bool) -> None:
         """Have the forward without any layer computed: that reads what it needs, and nothing else."""
-        self._resting = True
         token = mx.array([[0]])
+        if self._whole:
+            mx.eval(self._network.forward(token, self._network.make_caches()))
+            return
+        self._resting = True
         logits = self._network.forward(token, self._network.make_caches())
         assert self._caught is not None
         if self.first:
@@ -96,7 +106,7 @@ class Stage:
     def fresh(self) -> list[Cache]:
         """Caches of our layers for one sequence that has nothing computed yet."""
         caches = self.all_fresh()
-        return [caches[index] for index in self._own]
+        return caches if self._whole else [caches[index] for index in self._own]
 
     def all_fresh(self) -> list[Cache]:
         """As `fresh`, of all layers of the model."""
@@ -106,7 +116,8 @@ class Stage:
     def forward(
         self, tokens: mx.array, received: mx.array | None, own: Sequence[Cache]
     ) -> tuple[mx.array, mx.array]:
-        """What our last layer returns, and the logits, which mean something at the last stage only.
+        """What our last layer returns (the logits where we have all of them on one rank), and the logits,
+        which mean something at the last stage only.
 
         `tokens`: [batch, tokens]; `received`: [batch, tokens, width], None at the first stage; `own`: one
         cache per layer of ours, for that batch. Nothing is computed until it is asked for.
@@ -126,6 +137,9 @@ class Stage:
         received: mx.array | None,
         own: Sequence[Cache],
     ) -> tuple[mx.array, mx.array]:
+        if self._whole:
+            made = forward(tokens, list(own))
+            return made, made
         self._received = received
         made = forward(tokens, self._all_caches(own, tokens.shape[0]))
         caught = self._caught

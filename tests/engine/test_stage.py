@@ -150,6 +150,19 @@ def test_a_model_whose_layers_exchange_more_is_told_from_others(kind: str, probl
             raise ValueError(found)
 
 
+def test_a_model_whose_layers_share_caches_is_computed_undivided(tmp_path: Path) -> None:
+    folder = make_model("gemma4", tmp_path / "gemma4", layers=4, hidden=128)
+    findings = examine(folder)
+    assert findings.pipeline_problem == "it has 4 layers, but 2 of them keep a cache"
+    assert findings.tensor_problem
+    plain = Network(folder)
+    tokens = mx.array([TOKENS])
+    stage = Stage(Network(folder), 0, 4, whole=True)
+    stage.materialise(True, lambda done, of: None)
+    _, logits = stage.forward(tokens, None, caches_of(stage))
+    assert mx.allclose(logits, plain.forward(tokens, plain.make_caches()), atol=1e-4)
+
+
 def test_the_examination_can_be_run_as_a_program(folder: Path) -> None:
     command = [sys.executable, "-m", "engine.examine", str(folder)]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)

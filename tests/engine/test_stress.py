@@ -19,7 +19,7 @@ SHORT = (
     Case("qwen3_moe", Division.TENSOR_2, None, Guessed.TEXT),
 )
 """What every run covers. More: `python -m tests.engine.stress --help`."""
-ARCHITECTURES = ("llama", "qwen3_moe", "deepseek_v3", "gpt_oss", "gemma3", "qwen3_next")
+ARCHITECTURES = ("qwen3_5", "llama", "qwen3_moe", "deepseek_v3", "gpt_oss", "gemma3", "qwen3_next")
 WITHOUT_SHARD = ("gemma3", "qwen3_next")
 WITHOUT_BITS = ("deepseek_v3", "gpt_oss")
 """Their attention takes no quantised caches."""
@@ -27,7 +27,8 @@ WITHOUT_BITS = ("deepseek_v3", "gpt_oss")
 
 def all_cases() -> list[Case]:
     """Every architecture, divided and quantised in every way that it can be."""
-    return [
+    shared_caches = [Case("gemma4", Division.ONE, None, guessed) for guessed in Guessed]
+    return shared_caches + [
         Case(architecture, division, bits, Guessed.TEXT if bits == 8 else Guessed.DRAFT)
         for architecture, division, bits in product(ARCHITECTURES, Division, (None, 8, 4))
         if division.tensor == 1 or architecture not in WITHOUT_SHARD
