@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Final
 
@@ -33,6 +32,7 @@ from bus.messages.engine import (
 )
 from bus.messages.envelope import Body
 from bus.messages.generation import Refusal, RefusalCode
+from engine.clerks import Clerks
 from engine.gauges import Gauges, Pulse
 from engine.intake import Intake, Rejected
 from engine.work import Drop, End, Job, Work
@@ -78,7 +78,7 @@ class Link:
         self._flowing.set()
         self._ready = threading.Event()
         # A long prompt takes a while to tokenise: the tokens of those that run must not wait for that.
-        self._clerk = ThreadPoolExecutor(1, "intake")
+        self._clerks = Clerks()
         self._thread = threading.Thread(target=self._run, name="link", daemon=True)
 
     # -- for the step loop's thread --------------------------------------------------------------
@@ -125,7 +125,7 @@ class Link:
             await self._see_off()
         finally:
             beating.cancel()
-            self._clerk.shutdown(wait=False, cancel_futures=True)
+            self._clerks.close()
             self._dealer.close()
 
     def _watch_stdin(self) -> None:
@@ -190,11 +190,16 @@ class Link:
         if len(self._live) >= MOST_UNDER_WAY:
             return Refusal(RefusalCode.OVERLOADED, "Too many sequences wait already.", retry_after_s=1.0)
         self._live.add(submit.sequence)
-        looking = self._loop.run_in_executor(self._clerk, self._intake.accept, submit)
+        clerk = self._clerks.clerk(submit.prompt)
+        looking = self._loop.run_in_executor(clerk, self._look, self._intake, submit)
         looking.add_done_callback(lambda looked: self._looked_at(submit, looked))
         return None
 
-    def _looked_at(self, submit: Submit, looked: asyncio.Future[Job]) -> None:
+    def _look(self, intake: Intake, submit: Submit) -> Job | None:
+        """On a clerk's thread. None: it was cancelled before its turn came."""
+        return intake.accept(submit) if submit.sequence in self._live else None
+
+    def _looked_at(self, submit: Submit, looked: "asyncio.Future[Job | None]") -> None:
         if looked.cancelled():
             return
         error = looked.exception()  # asked for in any case: else asyncio calls it forgotten
@@ -203,6 +208,8 @@ class Link:
         match error:
             case None:
                 job = looked.result()
+                if job is None:
+                    return
                 self._send(Accepted(submit.sequence, job.prompt_tokens))
                 self._inbox.put(job)
             case Rejected() as rejected:

@@ -25,7 +25,7 @@ BELOW: dict[str, set[str]] = {
 ENGINE = [
     "memory", "border", "gauges", "threads", "line", "steps", "work", "inbox", "tools", "text",
     "constraints", "intake", "sharding", "loader", "prefixes", "drafting", "sampling", "ranks",
-    "scheduling", "examine", "outfit", "link", "life", "__main__",
+    "scheduling", "examine", "outfit", "clerks", "link", "life", "__main__",
 ]  # fmt: skip
 """The rooms and files of an engine, from the ground up: each imports only what stands before it."""
 

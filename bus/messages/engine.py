@@ -128,7 +128,7 @@ class Submit(Message, frozen=True):
     format: Format | None = None
     """What the answer is held to; None: nothing."""
     priority: int = 0
-    """Who has more of it is prefilled first; 0 is what nobody asked to change."""
+    """Who has more of it is prefilled earlier; 0 is what nobody asked to change."""
     embed: bool = False
     """Not an answer is wanted, but the prompt's embedding: one delta with a finish."""
 

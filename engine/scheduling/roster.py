@@ -174,8 +174,7 @@ class Roster:
 
     def _known(self, member: Member) -> int:
         """How much of its prompt is kept; what is looked at token by token is computed all the same."""
-        entry = member.entry
-        return 0 if entry.embed or entry.prompt_logprobs else self._keeper.known(entry.tokens)
+        return 0 if member.entry.looked_at else self._keeper.known(member.entry.tokens)
 
     def _insert(self, lane: Track, member: Member) -> None:
         if not len(lane.batch):
@@ -269,7 +268,7 @@ class Roster:
 
     def _reasons(self) -> Iterator[tuple[SequenceId, str]]:
         for place, member in enumerate(self._line.in_order()):
-            if member.put_off or member.sequence.generated:
+            if member.put_off:
                 yield member.job.sequence, AGAIN
             else:
                 yield member.job.sequence, self._why if self._why and not place else TURN

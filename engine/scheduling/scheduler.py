@@ -13,19 +13,21 @@ MUCH_SHORTER: Final = 4
 """A prompt is much shorter than another if it goes into it so many times: below that, moving a KV cache out
 of the way and back costs more than the wait."""
 
+STEP_S: Final = 10.0
+"""What one step of priority is worth: as if it had come so much earlier. Were priorities strict, those with
+the least would wait for as long as others keep coming."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Rank:
     """A sequence's place in line."""
 
-    unimportance: int
-    """Its priority, turned round: who has the most of it goes first."""
-    ready_s: float
-    """When its prompt would be computed if it were alone here."""
+    turn_s: float
+    """When its prompt would be computed if it were alone here, and what its priority is worth before that."""
 
 
 def rank(priority: int, arrived_s: float, prefill_s: float) -> Rank:
-    return Rank(-priority, arrived_s + prefill_s)
+    return Rank(arrived_s + prefill_s - priority * STEP_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +65,12 @@ class _Waiting(Generic[T]):
 
 
 class WaitingLine(Generic[T]):
-    """Sequences that wait for their prefill, by priority, and then by when they would be done with it if they
-    were alone here.
+    """Sequences that wait for their prefill, by when they would be done with it if they were alone here, and
+    by priority.
 
     That lets short prompts pass long ones that came a little earlier, but each prompt only for so long as
-    its own prefill takes: nobody waits for ever. Even a prefill under way gives way to a prompt that is
-    much shorter than what is left of it.
+    its own prefill takes, and those of more priority only for what that is worth: nobody waits for ever. Even
+    a prefill under way gives way to a prompt that is much shorter than what is left of it.
     """
 
     def __init__(self) -> None:

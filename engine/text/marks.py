@@ -53,7 +53,7 @@ class Marks:
         frame = self._frame(key, compose)
         if not text.startswith(frame.head):
             # A template may write the date.
-            del self._frames[key]
+            self._frames.pop(key, None)
             frame = self._frame(key, compose)
         places = []
         if frame.head and text.startswith(frame.head):

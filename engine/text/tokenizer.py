@@ -77,7 +77,7 @@ class _Wrapper(Protocol):
     response_transitions: _Transitions
 
     def __len__(self) -> int: ...
-    def encode(self, text: str) -> list[int]: ...
+    def encode(self, text: str, *, verbose: bool) -> list[int]: ...
     def decode(self, tokens: list[int]) -> str: ...
     def apply_chat_template(self, messages: list[dict[str, object]], **options: object) -> str: ...
 
@@ -117,7 +117,8 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """With the tokens that the tokenizer puts around a text, as most put one before it."""
-        return [int(token) for token in self._wrapper.encode(text)]
+        # Not verbose: how long a prompt may be is the intake's to say, and not a warning in a log.
+        return [int(token) for token in self._wrapper.encode(text, verbose=False)]
 
     def decode(self, tokens: Sequence[int]) -> str:
         return self._wrapper.decode(list(tokens))

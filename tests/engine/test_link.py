@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from queue import SimpleQueue
 
@@ -11,9 +12,10 @@ import pytest
 from bus.bus import Bus, new_identity
 from bus.codec import MESSAGE_LIMIT
 from bus.messages.base import NodeId, SequenceId
-from bus.messages.engine import Accepted, Refused, Step, Submit
+from bus.messages.engine import Accepted, Cancel, Refused, Step, Submit
 from bus.messages.envelope import Body
 from bus.messages.generation import Delta, RefusalCode, TextPrompt
+from engine.clerks import LONG
 from engine.gauges import Gauges
 from engine.intake import Intake
 from engine.link import Link
@@ -102,3 +104,37 @@ async def test_a_sequence_that_the_bus_ended_is_forgotten(ends: Ends) -> None:
     await ends.heard(large, Refused)
     assert isinstance(ends.inbox.get(timeout=PATIENCE_S), Drop)
     assert await ends.submit("large") == large
+
+
+class Slow(Words):
+    """Takes as long for a text with many words as it is made to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.enough = threading.Event(), threading.Event()
+        self.read = 0
+
+    def encode(self, text: str) -> list[int]:
+        if len(text) >= LONG:
+            self.begun.set()
+            self.enough.wait(PATIENCE_S)
+        self.read += 1
+        return super().encode(text)
+
+
+async def test_short_prompts_do_not_wait_while_long_ones_are_made_into_tokens(ends: Ends) -> None:
+    words = Slow()
+    ends.link.serve(Intake(words, CONTEXT, VOCABULARY))
+    long, cancelled = SequenceId("long"), SequenceId("cancelled")
+    for sequence in (long, cancelled):
+        await ends.peer.command(Submit(sequence, TextPrompt("word " * LONG)), PATIENCE_S)
+    await asyncio.to_thread(words.begun.wait, PATIENCE_S)
+    await ends.submit("short")
+    assert ends.peer.notify(Cancel((cancelled,)))
+    assert await asyncio.to_thread(ends.inbox.get, timeout=PATIENCE_S) == Drop(frozenset({cancelled}))
+    words.enough.set()
+    *_, refused = await ends.heard(long, Refused)
+    assert isinstance(refused, Refused)
+    assert refused.refusal.code is RefusalCode.CONTEXT_LENGTH
+    await ends.submit("last")
+    assert words.read == 3, "who has left is not looked at any more"

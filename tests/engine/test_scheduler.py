@@ -66,12 +66,18 @@ def test_who_is_not_wanted_any_more_leaves_the_line() -> None:
     assert len(waiting) == 0
 
 
-def test_who_has_priority_goes_first_however_long_its_prompt() -> None:
+def test_a_step_of_priority_is_worth_having_come_ten_seconds_earlier() -> None:
     waiting = line(("usual", 10, 0.0))
     waiting.add("important", 4000, rank(1, 5.0, 4.0))
     waiting.add("idle", 1, rank(-1, 0.0, 0.0))
     assert waiting.in_order() == ["important", "usual", "idle"]
     assert [waiting.next_group(Room(0, 64), 1)[0] for _ in range(3)] == ["important", "usual", "idle"]
+
+
+def test_whose_priority_is_low_does_not_wait_for_ever_though_others_keep_coming() -> None:
+    waiting = line(("usual", 10, 19.0), ("late", 10, 21.0))
+    waiting.add("idle", 10, rank(-2, 0.0, 0.01))
+    assert waiting.in_order() == ["usual", "idle", "late"]
 
 
 def test_who_can_not_begin_yet_is_passed_and_who_needs_memory_is_not() -> None:
