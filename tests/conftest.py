@@ -45,6 +45,7 @@ def pytest_collection_finish() -> None:
     """What was imported and collected stays: a search for garbage that looks at it too takes a second."""
     gc.collect()
     gc.freeze()
+    gc.collect()  # how seldom all is looked at depends on how much that was the last time
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -65,6 +66,7 @@ def left_behind(before: Snapshot, temp_dir: Path, patience_s: float) -> list[str
         left = Snapshot.take(temp_dir).left_since(before)
         if not left or time.monotonic() > deadline:
             return left
+        gc.collect()  # what nobody holds any more is not left
         time.sleep(POLL_S)  # nothing tells when a thread or a socket of somebody else's is gone
 
 
