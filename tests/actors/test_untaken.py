@@ -66,8 +66,9 @@ class Mute:
 class Case:
     """A Runner whose engine is a socket in the test's hands, and a request that asks something of it."""
 
-    def __init__(self, bus: Bus, socket: "zmq.Socket[bytes]") -> None:
+    def __init__(self, bus: Bus, socket: "zmq.Socket[bytes]", connected: asyncio.Event) -> None:
         self._socket = socket
+        self._connected = connected
         settings = RunnerSettings(pace_s=0.05)
         self.runner = Runner.start(ALONE, NODE, bus, Directory(), settings)
         self.refused: asyncio.Queue[Refused] = asyncio.Queue()
@@ -80,7 +81,8 @@ class Case:
         return (await soon(self.refused.get())).refusal
 
     async def command(self) -> Envelope:
-        """The next that the engine hears."""
+        """The next that the engine hears, on a thread of its own: nobody else may use the socket then."""
+        await self._connected.wait()
         (data,) = await received(self._socket)
         return decode_envelope(memoryview(data))
 
@@ -96,15 +98,19 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def case_on(bus: Bus, socket: "zmq.Socket[bytes]", monkeypatch: pytest.MonkeyPatch) -> Case:
+    connected = asyncio.Event()
+
     async def start(
         endpoint: str, identity: bytes, _keys: Keys | None, exited: Callable[[int], None]
     ) -> Mute:
         socket.routing_id = identity
         socket.connect(endpoint)
-        return Mute(socket, exited)
+        mute = Mute(socket, exited)
+        connected.set()
+        return mute
 
     monkeypatch.setattr(EngineProcess, "start", start)
-    return Case(bus, socket)
+    return Case(bus, socket, connected)
 
 
 async def test_what_an_engine_may_have_taken_without_a_word_is_cancelled(
