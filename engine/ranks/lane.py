@@ -227,7 +227,7 @@ class Lane:
             # Else nobody needs a prompt's hidden states but the layers that they have passed.
             # On every rank of a tensor group, though only one tells: all have a part in the last layer, too.
             made += [logits if self._stage.shares_head else hidden, *([] if normed is None else [normed])]
-        since_s = self._await_ahead(made)
+        since_s = self._await_ahead()
         mx.eval(made)
         if padded:
             for cache in self._slicing.caches:
@@ -250,12 +250,11 @@ class Lane:
         hidden, logits = self._stage.forward(tokens, received, copy.deepcopy(caches))
         return hidden, logits, self._stage.embed(tokens, received, caches)[1]
 
-    def _await_ahead(self, made: list[object]) -> float | None:
-        """Begin to compute a slice, and wait for the step that was begun before it. Returns when that was
-        there, on the monotonic clock; None: there was none."""
+    def _await_ahead(self) -> float | None:
+        """Wait for the step that was begun before a slice; else nobody could tell what took how long. Returns
+        when it was there, on the monotonic clock; None: there was none."""
         if self._ahead is None:
             return None
-        start(made)
         mx.eval(self._ahead)
         return time.monotonic()
 

@@ -113,11 +113,6 @@ class StepLoop:
         return any(lane.batch.under_way for lane in self._lanes)
 
     @property
-    def _decoding(self) -> bool:
-        """Whether anybody waits for a token."""
-        return any(lane.batch.decoding + lane.batch.joining for lane in self._lanes)
-
-    @property
     def _busy(self) -> bool:
         return bool(self._roster.running or self._roster.waiting or self._under_way)
 
@@ -130,7 +125,7 @@ class StepLoop:
             for lane in self._lanes:
                 lane.wake()
         until_s = time.monotonic() + self._pace.gap_s
-        while not self._ended and (time.monotonic() < until_s or not self._decoding):
+        while not self._ended and (time.monotonic() < until_s or not self._roster.streams):
             try:
                 self._take(self._inbox.get_nowait())
             except Empty:
@@ -188,23 +183,21 @@ class StepLoop:
     def _begin_steps(self, lane: Track) -> None:
         """As many as may be under way: more than one only of prompts that nobody's tokens wait behind."""
         while lane.batch.may_begin(self._depth(lane)):
-            decoding = self._decoding
             self._roster.relieve()
             self._keep_prompts(lane.batch)  # before any of them gives way
-            self._roster.insert_next(lane, decoding, self._pace)
+            self._roster.insert_next(lane, self._pace)
             if lane.batch.idle:
                 return
-            self._begin_step(lane, decoding)
+            self._begin_step(lane)
 
     def _depth(self, lane: Track) -> int:
-        if not self._decoding:
+        if not self._roster.streams:
             return self._stepper.depth
         return min(self._stepper.depth, 2 if lane.batch.decoding else 1)
 
-    def _begin_step(self, lane: Track, decoding: bool) -> None:
+    def _begin_step(self, lane: Track) -> None:
         batch = lane.batch
-        decoding = decoding or batch.joining > 0
-        granted = self._pace.slice(batch.position, decoding, lane.joins_ahead)
+        granted = self._pace.slice(batch.position, self._roster.crowd, lane.joins_ahead)
         self._threads.for_step(prefills=batch.prefilling > 0)
         guess = None
         if not (batch.joining or batch.prefilling):
@@ -303,7 +296,7 @@ class StepLoop:
         found = []
         for part in progress:
             if member := self._roster.get(part.uid):
-                eta = self._pace.remaining_s(part.total - part.done, part.done, self._decoding)
+                eta = self._pace.remaining_s(part.total - part.done, part.done, self._roster.crowd)
                 total, cached = len(member.job.tokens), member.sequence.cached
                 found.append(Prefilled(member.job.sequence, part.done, total, round(eta, 2), cached))
         return tuple(found)

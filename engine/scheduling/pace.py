@@ -11,8 +11,12 @@ SMALLEST: Final = 16
 """Tokens. Below it a slice's fixed cost outweighs what its tokens cost."""
 IDLE_S: Final = 0.5
 """How long a slice may take while nobody waits for a token: what a cancel or a new request waits for."""
-STRETCH: Final = 1.75
-"""Streams that are slower than the pace already may be slowed by this factor: less than twice."""
+WEIGHT: Final = 2.0
+"""Where streams are slower than the pace already, they share the machine with the prompts that wait, and each
+prompt counts as so many streams: who waits has nothing yet, and who is slowed goes on."""
+LEAST_SHARE: Final = 0.75
+MOST_SHARE: Final = 3.0
+"""Bounds of what slices may take there, of what a step of the streams takes."""
 GROWTH: Final = 2.0
 """How much larger than those of late a slice may be: estimates are not trusted far from what was seen."""
 
@@ -62,25 +66,27 @@ class Pace:
         """What prefilling so many tokens from `position` on should take; 0 before anything was measured."""
         return tokens * self.per_token.at(position + tokens / 2)
 
-    def remaining_s(self, tokens: int, position: int, decoding: bool) -> float:
+    def remaining_s(self, tokens: int, position: int, crowd: float | None) -> float:
         """How long it should take until so many tokens from `position` on are prefilled, with what goes on
         between the slices."""
         alone = self.expected_s(tokens, position)
-        allowance = self.allowance_s(decoding, joining=False)
-        return alone * (1.0 + self.decode_s / allowance) if decoding and allowance > 0.0 else alone
+        allowance = self.allowance_s(crowd, joining=False)
+        return alone * (1.0 + self.decode_s / allowance) if crowd is not None and allowance > 0.0 else alone
 
-    def allowance_s(self, decoding: bool, joining: bool) -> float:
-        """How long the next step's prefill may take."""
-        if not decoding:
+    def allowance_s(self, crowd: float | None, joining: bool) -> float:
+        """How long the next step's prefill may take. `crowd`: how many prompts wait or are computed for each
+        stream that waits for a token; None: there is no such stream."""
+        if crowd is None:
             return max(IDLE_S, self.gap_s)
-        gap = max(self.gap_s, STRETCH * self.decode_s)
-        return gap - self.decode_s - (self.join_s if joining else 0.0)
+        share = min(max(WEIGHT * crowd, LEAST_SHARE), MOST_SHARE)
+        allowance = max(self.gap_s - self.decode_s, share * self.decode_s)
+        return allowance - (self.join_s if joining else 0.0)
 
-    def slice(self, position: int, decoding: bool, joining: bool = False) -> int:
-        """Tokens that the next step may prefill from `position` on."""
-        allowance = self.allowance_s(decoding, joining)
+    def slice(self, position: int, crowd: float | None, joining: bool = False) -> int:
+        """Tokens that the next step may prefill from `position` on; `crowd`: as in `allowance_s`."""
+        allowance = self.allowance_s(crowd, joining)
         fitting = _solve(self.per_token.at(position), self.per_token.slope, allowance)
-        trusted = self.trusted * (GROWTH if decoding else GROWTH * GROWTH)
+        trusted = self.trusted * (GROWTH * GROWTH if crowd is None else GROWTH)
         return int(max(SMALLEST, min(fitting, trusted, LARGEST_SLICE)))
 
 

@@ -58,6 +58,17 @@ class Roster:
         return sum(len(lane.batch) for lane in self._lanes)
 
     @property
+    def streams(self) -> int:
+        """Sequences that wait for a token."""
+        return sum(lane.batch.decoding + lane.batch.joining for lane in self._lanes)
+
+    @property
+    def crowd(self) -> float | None:
+        """Prompts that wait or are computed, for each of them; None: nobody waits for a token."""
+        prompts = len(self._line) + sum(lane.batch.prefilling for lane in self._lanes)
+        return prompts / self.streams if self.streams else None
+
+    @property
     def waiting(self) -> int:
         return len(self._line)
 
@@ -95,8 +106,8 @@ class Roster:
 
     # -- who is next -----------------------------------------------------------------------------
 
-    def insert_next(self, lane: Track, decoding: bool, pace: Pace) -> None:
-        """Have those begin in a lane for whom there is room. `decoding`: somebody waits for tokens."""
+    def insert_next(self, lane: Track, pace: Pace) -> None:
+        """Have those begin in a lane for whom there is room."""
         self._why = ""
         if not len(self._line):
             return
@@ -105,10 +116,10 @@ class Roster:
         even = -(-(everybody + len(self._line)) // len(self._lanes))
         at_most = min(self._max_running - everybody + own, even)
         # While tokens are waited for, one lane's prompts at a time come between them.
-        prefilling = sum(each.batch.prefilling for each in self._lanes if decoding or each is lane)
+        prefilling = sum(each.batch.prefilling for each in self._lanes if self.streams or each is lane)
         group = self._line.next_group(
             Room(own, at_most, prefilling),
-            pace.slice(0, decoding, lane.joins_ahead),
+            pace.slice(0, self.crowd, lane.joins_ahead),
             lambda member, group: self._fits(lane, member, group),
         )
         for member in group:

@@ -45,7 +45,7 @@ class Steady(Pace):
     def after_slice(self, took_s: float, tokens: int, position: int, granted: int) -> Pace:
         return self
 
-    def slice(self, position: int, decoding: bool, joining: bool = False) -> int:
+    def slice(self, position: int, crowd: float | None, joining: bool = False) -> int:
         return self.tokens
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from engine.line import Line
 from engine.memory.footprint import LARGEST_SLICE
-from engine.scheduling.pace import IDLE_S, SMALLEST, STRETCH, Pace
+from engine.scheduling.pace import IDLE_S, LEAST_SHARE, MOST_SHARE, SMALLEST, WEIGHT, Pace
 
 START_S = 0.0002
 SLOPE_S = 4e-7
@@ -20,7 +20,7 @@ def learned(decode_s: float = 0.01, gap_s: float = 0.06) -> Pace:
     pace = Pace(gap_s).after_decode(decode_s)
     position = 0
     while position < 4096:
-        tokens = pace.slice(position, decoding=True)
+        tokens = pace.slice(position, crowd=0.5)
         pace = pace.after_slice(cost(tokens, position), tokens, position, tokens)
         position += tokens
     return pace
@@ -51,7 +51,7 @@ def test_a_line_neither_falls_nor_begins_below_zero() -> None:
 def test_slices_shrink_as_attention_grows_so_that_the_gap_stays() -> None:
     pace = learned()
     for position in (0, 1000, 2000, 4000):
-        tokens = pace.slice(position, decoding=True)
+        tokens = pace.slice(position, crowd=0.5)
         gap = 0.01 + cost(tokens, position)
         assert gap <= 0.066 or tokens == SMALLEST
         assert gap >= 0.05 or tokens >= 2 * pace.trusted - 1
@@ -59,7 +59,7 @@ def test_slices_shrink_as_attention_grows_so_that_the_gap_stays() -> None:
 
 def test_the_next_slice_is_at_most_twice_as_large_as_one_that_was_seen() -> None:
     pace = Pace(0.06).after_decode(0.001).after_slice(0.001, 64, 0, 64)
-    assert pace.slice(0, decoding=True) == 128
+    assert pace.slice(0, crowd=0.5) == 128
 
 
 def test_a_short_prompt_does_not_make_the_slices_smaller() -> None:
@@ -73,31 +73,38 @@ def test_where_nobody_waits_for_a_token_slices_are_as_large_as_half_a_second_all
     pace = learned()
     tokens = 0
     for _ in range(6):
-        tokens = pace.slice(0, decoding=False)
+        tokens = pace.slice(0, crowd=None)
         pace = pace.after_slice(cost(tokens, 0), tokens, 0, tokens)
     assert cost(tokens, 0) == pytest.approx(IDLE_S, rel=0.3)
     assert SMALLEST <= tokens <= LARGEST_SLICE
 
 
-def test_streams_that_are_slower_than_the_pace_are_slowed_by_less_than_twice() -> None:
-    assert Pace(0.06).after_decode(0.2).allowance_s(True, False) == pytest.approx(0.2 * (STRETCH - 1))
+def test_streams_that_are_slower_than_the_pace_share_the_machine_with_those_who_wait() -> None:
+    pace = Pace(0.06).after_decode(0.2)
+    assert pace.allowance_s(0.1, False) == pytest.approx(0.2 * LEAST_SHARE)
+    assert pace.allowance_s(1.0, False) == pytest.approx(0.2 * WEIGHT)
+    assert pace.allowance_s(30.0, False) == pytest.approx(0.2 * MOST_SHARE)
+
+
+def test_streams_that_keep_the_pace_are_not_slowed_beyond_it_by_a_crowd() -> None:
+    assert Pace(0.06).after_decode(0.005).allowance_s(30.0, False) == pytest.approx(0.055)
 
 
 def test_where_sequences_join_the_slice_makes_room_for_moving_their_cache() -> None:
     pace = Pace(0.06).after_decode(0.01).after_join(0.03)
-    assert pace.allowance_s(True, True) == pytest.approx(0.03)
-    assert pace.allowance_s(True, False) == pytest.approx(0.05)
+    assert pace.allowance_s(0.5, True) == pytest.approx(0.03)
+    assert pace.allowance_s(0.5, False) == pytest.approx(0.05)
 
 
 def test_one_slow_slice_is_not_believed() -> None:
     pace = learned()
-    before = pace.slice(1000, decoding=True)
+    before = pace.slice(1000, crowd=0.5)
     shaken = pace.after_slice(30.0, 64, 1000, 64)
-    assert shaken.slice(1000, decoding=True) >= before // 3
+    assert shaken.slice(1000, crowd=0.5) >= before // 3
 
 
 def test_without_any_measure_slices_are_small() -> None:
-    assert Pace(0.06).slice(0, decoding=True) == SMALLEST
+    assert Pace(0.06).slice(0, crowd=0.5) == SMALLEST
 
 
 def test_a_prompts_beginning_that_seems_to_cost_nothing_gets_a_slice_that_fits_where_it_ends() -> None:
@@ -105,4 +112,4 @@ def test_a_prompts_beginning_that_seems_to_cost_nothing_gets_a_slice_that_fits_w
     for position in (256, 512, 768):
         pace = pace.after_slice(256e-7 * position, 256, position, 256)
     assert pace.per_token.at(0) < 1e-5
-    assert pace.slice(0, decoding=True) >= 256
+    assert pace.slice(0, crowd=0.5) >= 256

@@ -42,7 +42,7 @@ class Drawn(Pace):
     def _next(self) -> Drawn:
         return replace(self, step=self.step + 1)
 
-    def slice(self, position: int, decoding: bool, joining: bool = False) -> int:
+    def slice(self, position: int, crowd: float | None, joining: bool = False) -> int:
         return random.Random(self.seed * TURNS + self.step).choice((1, 3, 16, 30, 64, 300))
 
 
