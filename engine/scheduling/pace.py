@@ -11,12 +11,12 @@ SMALLEST: Final = 16
 """Tokens. Below it a slice's fixed cost outweighs what its tokens cost."""
 IDLE_S: Final = 0.5
 """How long a slice may take while nobody waits for a token: what a cancel or a new request waits for."""
+SHARE: Final = 0.75
+"""Of their step, by which streams may be slowed that are slower than the pace already: less than twice."""
+CROWDED: Final = 2.0
+"""The pace may be stretched so far while many prompts wait, so that they share the machine with streams."""
 WEIGHT: Final = 2.0
-"""Where streams are slower than the pace already, they share the machine with the prompts that wait, and each
-prompt counts as so many streams: who waits has nothing yet, and who is slowed goes on."""
-LEAST_SHARE: Final = 0.75
-MOST_SHARE: Final = 3.0
-"""Bounds of what slices may take there, of what a step of the streams takes."""
+"""Each prompt counts there as so many streams: who waits has nothing yet, and who is slowed goes on."""
 GROWTH: Final = 2.0
 """How much larger than those of late a slice may be: estimates are not trusted far from what was seen."""
 
@@ -78,8 +78,8 @@ class Pace:
         stream that waits for a token; None: there is no such stream."""
         if crowd is None:
             return max(IDLE_S, self.gap_s)
-        share = min(max(WEIGHT * crowd, LEAST_SHARE), MOST_SHARE)
-        allowance = max(self.gap_s - self.decode_s, share * self.decode_s)
+        shared = min(WEIGHT * crowd * self.decode_s, CROWDED * self.gap_s - self.decode_s)
+        allowance = max(self.gap_s - self.decode_s, SHARE * self.decode_s, shared)
         return allowance - (self.join_s if joining else 0.0)
 
     def slice(self, position: int, crowd: float | None, joining: bool = False) -> int:

@@ -4,7 +4,7 @@ import pytest
 
 from engine.line import Line
 from engine.memory.footprint import LARGEST_SLICE
-from engine.scheduling.pace import IDLE_S, LEAST_SHARE, MOST_SHARE, SMALLEST, WEIGHT, Pace
+from engine.scheduling.pace import CROWDED, IDLE_S, SHARE, SMALLEST, WEIGHT, Pace
 
 START_S = 0.0002
 SLOPE_S = 4e-7
@@ -79,15 +79,19 @@ def test_where_nobody_waits_for_a_token_slices_are_as_large_as_half_a_second_all
     assert SMALLEST <= tokens <= LARGEST_SLICE
 
 
-def test_streams_that_are_slower_than_the_pace_share_the_machine_with_those_who_wait() -> None:
-    pace = Pace(0.06).after_decode(0.2)
-    assert pace.allowance_s(0.1, False) == pytest.approx(0.2 * LEAST_SHARE)
-    assert pace.allowance_s(1.0, False) == pytest.approx(0.2 * WEIGHT)
-    assert pace.allowance_s(30.0, False) == pytest.approx(0.2 * MOST_SHARE)
+def test_streams_that_are_slower_than_the_pace_are_slowed_by_less_than_twice() -> None:
+    assert Pace(0.06).after_decode(0.2).allowance_s(30.0, False) == pytest.approx(0.2 * SHARE)
 
 
-def test_streams_that_keep_the_pace_are_not_slowed_beyond_it_by_a_crowd() -> None:
-    assert Pace(0.06).after_decode(0.005).allowance_s(30.0, False) == pytest.approx(0.055)
+def test_many_prompts_that_wait_share_the_machine_with_streams_that_can_be_slowed() -> None:
+    pace = Pace(0.06).after_decode(0.04)
+    assert pace.allowance_s(0.1, False) == pytest.approx(0.04 * SHARE)
+    assert pace.allowance_s(0.8, False) == pytest.approx(0.04 * WEIGHT * 0.8)
+    assert pace.allowance_s(30.0, False) == pytest.approx(CROWDED * 0.06 - 0.04)
+
+
+def test_streams_that_are_quick_keep_the_pace_in_a_crowd() -> None:
+    assert Pace(0.06).after_decode(0.001).allowance_s(10.0, False) == pytest.approx(0.059)
 
 
 def test_where_sequences_join_the_slice_makes_room_for_moving_their_cache() -> None:
