@@ -90,6 +90,12 @@ async def until_withdrawn(view: View, key: str) -> None:
             await anext(aiter(changes))
 
 
+async def until_nobody_asks(view: View) -> None:
+    """Wait until there is no request any more."""
+    while key := next((key for key in view.facts() if key.startswith("request/")), None):
+        await until_withdrawn(view, key)
+
+
 async def ready(node: Node, model: str) -> InstanceFact:
     return await until(
         node.bus.view, InstanceFact, lambda fact: fact.model == model and fact.phase is Phase.READY

@@ -26,6 +26,7 @@ from tests.node.nodes import (
     running,
     settings,
     until,
+    until_nobody_asks,
     until_withdrawn,
 )
 
@@ -38,6 +39,13 @@ async def node(tmp_path_factory: pytest.TempPathFactory, models_dir: Path) -> As
     async with running(settings(tmp_path_factory.mktemp("data"), models_dir, TINY)) as node:
         await ready(node, TINY)
         yield node
+
+
+@pytest_asyncio.fixture(autouse=True, loop_scope="module")
+async def _nobody_asks_any_more(node: Node) -> AsyncIterator[None]:
+    """Requests have the same names in all tests: none must be taken for that of the test before."""
+    yield
+    await until_nobody_asks(node.bus.view)
 
 
 async def test_a_request_is_admitted_answered_and_billed(node: Node) -> None:
