@@ -92,7 +92,7 @@ def forget_weights(layer: Module) -> None:
 # -- computing -----------------------------------------------------------------------------------
 
 
-def start(*arrays: object) -> None:
+def start(*arrays: mx.array) -> None:
     """Have them computed, and don't wait for it."""
     cast(Any, mx).async_eval(*arrays)
 

@@ -67,7 +67,7 @@ class Settings:
     keep_prefixes: bool
     """It is kept on disk, too, across restarts."""
     keep_prefixes_disk: int
-    """Bytes of disk that it may take, for each model."""
+    """Bytes of disk that it may take, for each instance."""
     speculation: bool
     """Tokens are guessed ahead while that pays."""
     listen: str
@@ -238,7 +238,7 @@ VALUES = (
     ("context", "N", "longest prompt and answer together, in tokens (what each model was made for)"),
     ("api-keys", "FILE", "who may use the API, and how much: a JSON file (everybody, as they like)"),
     ("kv-memory", "SIZE", "KV cache on this node at most, such as 4GB (what its memory allows)"),
-    ("keep-prefixes-disk", "SIZE", f"what --keep-prefixes may take for each model ({DEFAULT_PREFIXES_DISK})"),
+    ("keep-prefixes-disk", "SIZE", f"what --keep-prefixes may take, per instance ({DEFAULT_PREFIXES_DISK})"),
     ("node", "URL", "watch: the node to look at (http://HOST:PORT)"),
 )
 SWITCHES = (

@@ -23,7 +23,7 @@ BELOW: dict[str, set[str]] = {
 """What each room may import besides itself: only what lies below it."""
 
 ENGINE = [
-    "memory", "border", "gauges", "threads", "line", "steps", "work", "inbox", "tools", "text",
+    "memory", "border", "gauges", "threads", "regression", "steps", "work", "inbox", "tools", "text",
     "constraints", "intake", "sharding", "loader", "prefixes", "drafting", "sampling", "ranks",
     "scheduling", "examine", "outfit", "clerks", "link", "life", "__main__",
 ]  # fmt: skip

@@ -203,7 +203,7 @@ class _Reader:
     def _class(self, said: str) -> Ranges:
         inverts = said.startswith("^")
         # A hyphen that was written with an escape is no range's.
-        codes = [(code, raw) for code, raw in self._units(said[1:] if inverts else said)]
+        codes = list(self._units(said[1:] if inverts else said))
         ranges, place = [], 0
         while place < len(codes):
             first = last = codes[place][0]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
-from engine.line import Line
+from engine.regression import Line
 
 MOST: Final = 8
 """Guesses for each row."""

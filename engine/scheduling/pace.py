@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from engine.line import Line
 from engine.memory.footprint import LARGEST_SLICE
+from engine.regression import Line
 
 SMALLEST: Final = 16
 """Tokens. Below it a slice's fixed cost outweighs what its tokens cost."""

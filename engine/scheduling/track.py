@@ -44,9 +44,7 @@ class Track:
 
     def wake(self) -> None:
         """There is something to compute after a rest."""
-        self._since_s = time.monotonic()
-
-        self._ahead_s = 0.0
+        self._since_s, self._ahead_s = time.monotonic(), 0.0
 
     def rest(self) -> None:
         self._just_joined = False

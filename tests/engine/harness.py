@@ -14,12 +14,12 @@ from engine.drafting.drafter import Drafter
 from engine.gauges import Gauges
 from engine.intake import Intake
 from engine.life import sequence_of
-from engine.line import Line
 from engine.loader import Loaded
 from engine.prefixes.index import Index
 from engine.prefixes.layers import is_sliceable
 from engine.ranks.conductor import Conductor, alone
 from engine.ranks.rank import Equipment
+from engine.regression import Line
 from engine.scheduling.batch import Batch
 from engine.scheduling.guesser import Guesser
 from engine.scheduling.keeper import Keeper

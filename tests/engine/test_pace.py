@@ -2,8 +2,8 @@
 
 import pytest
 
-from engine.line import Line
 from engine.memory.footprint import LARGEST_SLICE
+from engine.regression import Line
 from engine.scheduling.pace import CROWDED, IDLE_S, SHARE, SMALLEST, WEIGHT, Pace
 
 START_S = 0.0002
