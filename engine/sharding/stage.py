@@ -83,8 +83,8 @@ class Stage:
         progress(len(layers), len(layers))
 
     def _read_surroundings(self, samples: bool) -> None:
-        """Have the forward without any layer computed: that reads what it needs, and nothing else. Layers of a
-        model that is not divided can't be left out, and are in memory already."""
+        """Have the forward without any layer computed: that reads what it needs, and nothing else. Layers of
+        a model that is not divided can't be left out, and are in memory already."""
         token = mx.array([[0]])
         if self._whole:
             mx.eval(self._network.forward(token, self._network.make_caches()))
